@@ -56,7 +56,7 @@ _MOST_WAITING = 8 * _COMMIT_IMAGES  # rows of finished shards, until one waits f
 class Counts:
     """The result of a run. files = added + reused + moved + copies + skipped; each file counts once.
 
-    added:   something was computed: a new or changed file, or one without a vector or regions
+    added:   something was computed: a new or changed file, or one without a vector, regions or a thumbnail
     reused:  nothing was computed
     moved:   known content at a new path and no longer at its old one, nothing was computed
     copies:  content that is in the folder already, at another path; nothing was computed
@@ -175,7 +175,8 @@ class Build:
         embedded = {target.key: self._store.embedded_ids(target.key) for target in self._targets}
         if self._unsteered is not None:
             embedded[self._unsteered.key] = self._store.unsteered_ids(self._unsteered.key)
-        self._contents = Contents(self._all_targets, self._known.values(), embedded)
+        pictured = self._store.thumbnail_ids()
+        self._contents = Contents(self._all_targets, self._known.values(), pictured, embedded)
 
     def _ask_dates(self) -> None:
         present = {file.path for file in self._scan.files}
@@ -197,10 +198,10 @@ class Build:
                 to_read.append(file.path)
             elif known.reason is not None:
                 self._skip(file.path, known.reason)
-            elif self._contents.missing(known.image_id):
-                to_read.append(file.path)
-            else:
+            elif self._contents.is_whole(known.image_id):
                 self._outcomes["reused"] += 1
+            else:
+                to_read.append(file.path)
         return to_read
 
     # reading and embedding
@@ -336,12 +337,13 @@ class Build:
         copies: list[FileRecord],
         shards: list[ShardReport],
     ) -> None:
-        """Vectors first, so that a photo is never recorded without its vector; a kill costs an embedding."""
+        """Photos last, so that none is recorded without its thumbnail and vectors; a kill costs an embedding."""
         with self._writing():
             for key, vectors in finished.vectors.items():
                 self._store.write_vectors(key, vectors)
             if self._unsteered is not None:
                 self._store.write_unsteered(self._unsteered.key, finished.unsteered)
+            self._store.write_thumbnails(finished.thumbnails)
             self._store.write_images(records)
             self._store.write_images(self._rows_for_copies(copies))
             mark_shards(self._place, shards)

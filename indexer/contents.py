@@ -18,19 +18,23 @@ class Contents:
 
     Sorted arrays, 32 bytes per content and set, which processes of one machine can share.
 
-    known: the files in the library.  embedded: the contents that have a vector, by key of the target.
+    known: the files in the library.  pictured: the contents that have a thumbnail.  embedded: those that have a vector,
+    by key of the target.
     """
 
     def __init__(
         self,
         targets: Sequence[Target],
         known: Iterable[FileRecord],
+        pictured: Collection[str],
         embedded: Mapping[str, Collection[str]],
     ) -> None:
         self.targets = tuple(targets)
         self._embedded = {key: _sorted(ids) for key, ids in embedded.items()}
         known = list(known)
-        self._usable = _sorted({file.image_id for file in known if file.reason is None})
+        self._usable = _sorted(
+            {file.image_id for file in known if file.reason is None}.intersection(pictured)
+        )
         self._bad = {f.image_id: f.reason for f in known if f.reason is not None and f.image_id}
 
     def bad_reason(self, image_id: str) -> str | None:
@@ -38,8 +42,12 @@ class Contents:
         return self._bad.get(image_id)
 
     def is_usable(self, image_id: str) -> bool:
-        """Whether there is a usable photo of this content."""
+        """Whether there is a usable photo of this content, with a thumbnail."""
         return _holds(self._usable, image_id)
+
+    def is_whole(self, image_id: str) -> bool:
+        """Whether the library has all of a usable photo of this content."""
+        return self.is_usable(image_id) and not self.missing(image_id)
 
     def missing(self, image_id: str) -> tuple[Target, ...]:
         """The targets that lack a vector of this content."""

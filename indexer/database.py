@@ -91,6 +91,20 @@ class Database:
             self._check(name)
             return change(self._connection.open_table(name))
 
+    def narrow(self, name: str, schema: Any) -> None:
+        """Write a table anew in one step, with the columns of `schema` alone; no other process may write to it.
+
+        LanceDB's own `drop_columns` leaves their bytes in files that no compaction rewrites.
+        """
+
+        def rewrite(table: Any) -> None:
+            batches = table.search().select(schema.names).to_batches()
+            tables = (pa.Table.from_batches([batch]).select(schema.names).cast(schema) for batch in batches)
+            reader = pa.RecordBatchReader.from_batches(schema, (b for t in tables for b in t.to_batches()))
+            self._connection.create_table(name, reader, mode="overwrite")
+
+        self.change(name, rewrite)
+
     def delete(self, name: str, condition: str) -> None:
         """Delete the rows for which an SQL condition holds."""
         self.change(name, lambda table: table.delete(condition))

@@ -106,20 +106,19 @@ class Galleries:
         if vectors:
             self._snapshots[index.key] = snapshot_with(self.place, index.key, index.dim, vectors)
 
-    def photo(self, path: Path, at_least: int | None = None) -> Image.Image:
-        """The photo at `path`, upright, RGB; its thumbnail if it is gone or unreadable.
+    def photo(self, path: Path, image_id: str, at_least: int | None = None) -> Image.Image:
+        """The photo at `path`, upright, RGB; the thumbnail of this content if it is gone or unreadable.
 
         at_least: pixels of the shorter side that suffice, see `open_image`.
         """
         try:
             return open_image(path, at_least=at_least)
         except ImageError:
-            return self.thumbnail(path)
+            return self.thumbnail(path, image_id)
 
-    def thumbnail(self, path: Path) -> Image.Image:
-        """The thumbnail in the library. Raises ImageError if there is none."""
-        stored = self.folders.stored(path)
-        kept = None if stored is None else Store(self.place).thumbnail(stored)
+    def thumbnail(self, path: Path, image_id: str) -> Image.Image:
+        """The library's thumbnail of this content, which is at `path`. Raises ImageError if there is none."""
+        kept = Store(self.place).thumbnail(image_id)
         if kept is None:
             raise ImageError(path, "neither the photo nor its thumbnail can be read")
         with opened(io.BytesIO(kept), ["JPEG"]) as image:

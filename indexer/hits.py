@@ -246,19 +246,19 @@ class Hit:
 
     def photo_within(self, side: int) -> Image.Image:
         """As `photo`, at most `side` pixels each way; decodes no more of a large photo than that takes."""
-        image = self._own.photo(self.path, at_least=side)
+        image = self._own.photo(self.path, self.image_id, at_least=side)
         image.thumbnail((side, side), Image.Resampling.LANCZOS)
         return image
 
     @property
     def photo(self) -> Image.Image:
         """The photo, upright, RGB; one that is gone or cannot be read any more as its thumbnail."""
-        return self._own.photo(self.path)
+        return self._own.photo(self.path, self.image_id)
 
     @property
     def thumbnail(self) -> Image.Image:
         """The small picture that the library keeps of the photo. Raises ImageError where there is none."""
-        return self._own.thumbnail(self.path)
+        return self._own.thumbnail(self.path, self.image_id)
 
     @property
     def picture(self) -> Image.Image:

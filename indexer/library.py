@@ -453,7 +453,8 @@ class Library:
             return findings + (verification.run_deep(self._folders.now) if deep else [])
 
     def optimize(self, *, forget_removed: bool = False) -> Optimized:
-        """Compact the library, so that it is small and opens quickly; concurrent searches are not disturbed.
+        """Compact the library, so that it is small and opens quickly; thumbnails of removed photos are dropped.
+        Concurrent searches are not disturbed.
 
         forget_removed: also drop the vectors of removed photos; one that returns is embedded again.
         Raises LibraryBusyError where another process is writing, LibraryPlaceError.

@@ -70,9 +70,11 @@ def read_ahead(
 
 @dataclass(frozen=True)
 class Photo:
-    """A decoded photo. pixels: (3, H, W) float32; None if no prompt needs them."""
+    """A decoded photo. thumbnail: JPEG, longer side at most 256 pixels.  pixels: (3, H, W) float32; None if no prompt
+    needs them."""
 
     file: FileRecord
+    thumbnail: bytes
     pixels: npt.NDArray[np.float32] | None
 
 
@@ -181,8 +183,8 @@ class PhotoReader:
         try:
             pixels = self._preprocess(picture) if is_needed else None
             width, height = picture.size
-            date, thumbnail = date_columns(picture.taken_at), _thumbnail(picture.image)
-            return Photo(replace(file, width=width, height=height, thumbnail=thumbnail, **date), pixels)
+            whole = replace(file, width=width, height=height, **date_columns(picture.taken_at))
+            return Photo(whole, _thumbnail(picture.image), pixels)
         except Exception as error:  # one file must not end the run
             reason = f"it cannot be prepared for the model ({error or type(error).__name__})"
             return BadFile(replace(file, image_id=""), reason)

@@ -39,8 +39,9 @@ from steersearch.indexer.place import (
 
 logger = logging.getLogger(__name__)
 
-SCHEMA_VERSION = 6  # what changed, and how older libraries are brought forward: see `care.migrate`
+SCHEMA_VERSION = 7  # what changed, and how older libraries are brought forward: see `care.migrate`
 CHECKSUMS_SINCE, ROWS_CHECKED_SINCE = 3, 4  # versions: of manifests; of rows and encoded prompts
+THUMBNAILS_APART_SINCE = 7
 PROMPTS, _MANIFEST, _FEATURES = "prompts", "manifest.json", "features.npy"
 UNSTEERED_FOLDER = "unsteered"
 _KEY = re.compile(r"[a-z0-9][a-z0-9-]{0,31}-[0-9a-f]{12}")

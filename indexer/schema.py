@@ -20,7 +20,8 @@ from steersearch.core.vectors import Floats
 Number = TypeVar("Number", bound=np.generic)
 
 PRESENCE = "presence"  # a column of prompt tables, missing in schema 1
-IMAGES, PROMPT = "images", "prompt"  # a table, and the prefix of prompt tables
+IMAGES, THUMBNAILS = "images", "thumbnails"  # tables
+PROMPT = "prompt"  # the prefix of prompt tables
 UNSTEERED = "frozen"  # the prefix of tables of unsteered features; existing libraries have this name
 _KEY = {b"lance-schema:unenforced-primary-key": b"true"}
 DATE_COLUMNS = ("taken_at", "taken_at_precision", "taken_at_source")
@@ -51,8 +52,9 @@ def unsteered_gallery_schema() -> Any:
 
 
 def added_columns() -> dict[str, Any]:
-    """The fields that tables of older schemas lack, by name."""
+    """The fields that tables of some schemas lack, by name."""
     names = {PRESENCE: pa.float32(), "taken_at_precision": pa.string(), "taken_at_source": pa.string()}
+    names |= {"thumbnail": pa.binary()}
     names |= dict.fromkeys(CHECKSUMS, pa.int64())
     return {name: pa.field(name, kind) for name, kind in names.items()}
 
@@ -70,10 +72,20 @@ def images_schema() -> Any:
             pa.field("taken_at", pa.timestamp("s")),
             added["taken_at_precision"],
             added["taken_at_source"],
-            pa.field("thumbnail", pa.binary()),
             pa.field("status", pa.string(), nullable=False),  # ok, skipped
             pa.field("reason", pa.string()),  # of a skipped file
-            *(added[name] for name in CHECKSUMS),
+            added[CHECKSUM],
+            added[DATE_CHECKSUM],
+        ]
+    )
+
+
+def thumbnails_schema() -> Any:
+    return pa.schema(
+        [
+            pa.field("image_id", pa.string(), nullable=False, metadata=_KEY),
+            pa.field("thumbnail", pa.binary(), nullable=False),  # JPEG, longer side at most 256 pixels
+            added_columns()[CHECKSUM],
         ]
     )
 
@@ -103,8 +115,11 @@ def unsteered_schema(dim: int) -> Any:
 
 def table_schema(name: str, dim: int) -> Any:
     """Of the table of this name, whose vectors are `dim` long."""
-    kind = name.partition("_")[0]
-    return images_schema() if kind == IMAGES else (prompt_schema if kind == PROMPT else unsteered_schema)(dim)
+    if name == IMAGES:
+        return images_schema()
+    if name == THUMBNAILS:
+        return thumbnails_schema()
+    return (prompt_schema if name.startswith(PROMPT) else unsteered_schema)(dim)
 
 
 # ----------------------------------------------------------------------------------------------------- a row of images
@@ -121,7 +136,7 @@ class FileRecord:
     mtime_ns: modification time; a nanosecond less if it was written so shortly before reading that another write could
         have the same time. The next run then sees a changed file and hashes it.
     reason: why it is skipped; None for a usable photo. A skipped file has none of the following.
-    width, height: in pixels, upright.  thumbnail: JPEG, longer side at most 256 pixels.
+    width, height: in pixels, upright.
     taken_at, taken_at_precision, taken_at_source: of a `CaptureDate`, see `date_columns`; the source is null if the
         date was not read, as before schema 3.
     """
@@ -135,7 +150,6 @@ class FileRecord:
     taken_at: datetime | None = field(default=None, compare=False)
     taken_at_precision: str | None = field(default=None, compare=False)
     taken_at_source: str | None = field(default=None, compare=False)
-    thumbnail: bytes | None = field(default=None, compare=False)
     reason: str | None = None
 
     def as_row(self) -> dict[str, Any]:
@@ -244,11 +258,17 @@ CHECKSUM, DATE_CHECKSUM, THUMBNAIL_CHECKSUM = CHECKSUMS = ("checksum", "date_che
 _IMAGES = {
     CHECKSUM: ("path", "image_id", "size", "mtime_ns", "width", "height", "status", "reason"),
     DATE_CHECKSUM: ("path", "taken_at", "taken_at_precision", "taken_at_source"),
-    THUMBNAIL_CHECKSUM: ("path", "thumbnail"),
+    THUMBNAIL_CHECKSUM: ("path", "thumbnail"),  # before schema 7
 }
+_THUMBNAILS = {CHECKSUM: ("image_id", "thumbnail")}
 _PROMPT = {CHECKSUM: ("image_id", "embedding", "heatmap", "presence")}
 _UNSTEERED = {CHECKSUM: ("image_id", "embedding", "regions")}
-_SUMMED: dict[str, Mapping[str, Sequence[str]]] = {IMAGES: _IMAGES, PROMPT: _PROMPT, UNSTEERED: _UNSTEERED}
+_SUMMED: dict[str, Mapping[str, Sequence[str]]] = {
+    IMAGES: _IMAGES,
+    THUMBNAILS: _THUMBNAILS,
+    PROMPT: _PROMPT,
+    UNSTEERED: _UNSTEERED,
+}
 
 
 def summed_columns(name: str) -> Mapping[str, Sequence[str]]:

@@ -1,7 +1,8 @@
 """The tables of a library, in LanceDB: the source of truth. Imports lancedb lazily.
 
-`images` has a row per path; a table per prompt index, and one per model for unsteered features, have a row per content
-(image_id). Keys are declared as unenforced primary keys, without which two writers could insert a key twice.
+`images` has a row per path; `thumbnails`, a table per prompt index, and one per model for unsteered features have a row
+per content (image_id), written once. Keys are declared as unenforced primary keys, without which two writers could
+insert a key twice.
 """
 
 from __future__ import annotations
@@ -24,13 +25,13 @@ from steersearch.indexer.database import FOLDER, Database, versions
 from steersearch.indexer.manifest import ROWS_CHECKED_SINCE, read_library
 from steersearch.indexer.schema import (
     CHECKSUM,
-    CHECKSUMS,
     DATE_CHECKSUM,
     DATE_COLUMNS,
     IMAGES,
     PHOTO_COLUMNS,
     PRESENCE,
     THUMBNAIL_CHECKSUM,
+    THUMBNAILS,
     FileRecord,
     added_columns,
     are_outside,
@@ -45,6 +46,9 @@ from steersearch.indexer.schema import (
     paths_in,
     prompt_schema,
     prompt_table,
+    summed_columns,
+    table_schema,
+    thumbnails_schema,
     to_stored,
     unsteered_gallery_schema,
     unsteered_schema,
@@ -141,6 +145,8 @@ class Store:
         self._database = Database(place)
 
     def ensure_images(self) -> None:
+        """Create the tables of photos and of their thumbnails."""
+        self._database.create(THUMBNAILS, thumbnails_schema())
         self._database.create(IMAGES, images_schema())
 
     def ensure_prompt_table(self, key: str, dim: int) -> None:
@@ -175,26 +181,48 @@ class Store:
 
     def records(self, image_ids: Iterable[str]) -> dict[str, FileRecord]:
         """For each of these contents that is in `images` as a usable photo, one of its rows."""
-        names = [*PHOTO_COLUMNS, "thumbnail"]
         found = {}
         for chunk in chunks(sorted(set(image_ids)), FILTER_LENGTH):
-            where = f"image_id IN ({', '.join(map(quoted, chunk))}) AND status = 'ok'"
-            rows = self._sound(IMAGES, [*names, "status", "reason"], CHECKSUMS, where)
-            paths, *others = (rows.column(name) for name in names)
+            where = f"{_one_of('image_id', chunk)} AND status = 'ok'"
+            columns = [*PHOTO_COLUMNS, "status", "reason"]
+            rows = self._sound(IMAGES, columns, [CHECKSUM, DATE_CHECKSUM], where)
+            paths, *others = (rows.column(name) for name in PHOTO_COLUMNS)
             for row in zip(paths_in(paths), *(column.to_pylist() for column in others), strict=True):
                 found[row[1]] = FileRecord(*row)
         return found
 
-    def thumbnails(self, image_ids: Iterable[str]) -> dict[str, bytes]:
-        """For each of these contents that has one, its JPEG."""
-        found = self.records(image_ids).values()
-        return {record.image_id: record.thumbnail for record in found if record.thumbnail is not None}
+    def thumbnail_ids(self) -> set[str]:
+        """The contents that have a thumbnail."""
+        (column,) = self._read(THUMBNAILS, ["image_id"])
+        return set(column.to_pylist())
 
-    def thumbnail(self, path: str) -> bytes | None:
-        """The stored JPEG of this path; None if there is none, or it is damaged."""
-        where = f"path = {quoted(to_stored(path))}"
-        rows = self._sound(IMAGES, ["path", "thumbnail"], [THUMBNAIL_CHECKSUM], where)
-        return next(iter(rows.column("thumbnail").to_pylist()), None)
+    def thumbnails(self, image_ids: Iterable[str]) -> dict[str, bytes]:
+        """For each of these contents that has an undamaged one, its JPEG."""
+        wanted = set(image_ids)
+        found: dict[str, bytes] = {}
+        for table, checksum in (
+            (THUMBNAILS, CHECKSUM),
+            (IMAGES, THUMBNAIL_CHECKSUM),
+        ):  # there before schema 7
+            columns = list(dict.fromkeys(["image_id", *summed_columns(table)[checksum]]))
+            for chunk in chunks(sorted(wanted - found.keys()), FILTER_LENGTH):
+                rows = self._sound(table, columns, [checksum], _one_of("image_id", chunk))
+                each = zip(
+                    *(rows.column(name).to_pylist() for name in ("image_id", "thumbnail")), strict=True
+                )
+                found |= {image_id: jpeg for image_id, jpeg in each if jpeg is not None}
+        return found
+
+    def thumbnail(self, image_id: str) -> bytes | None:
+        """As `thumbnails`, of one content; None where it has none."""
+        return self.thumbnails([image_id]).get(image_id)
+
+    def write_thumbnails(self, thumbnails: Mapping[str, bytes]) -> None:
+        """Insert JPEGs by content; a content that has one keeps it."""
+        if not thumbnails:
+            return
+        rows = [{"image_id": image_id, "thumbnail": jpeg} for image_id, jpeg in thumbnails.items()]
+        self._merge(THUMBNAILS, "image_id", rows, thumbnails_schema(), replace=False)
 
     def write_images(self, records: Sequence[FileRecord]) -> None:
         """Insert or replace rows, by path; the last of several with one path counts."""
@@ -360,20 +388,17 @@ class Store:
         self._database.change(name, merge)
 
     def _rows(self, name: str, columns: Sequence[str], where: str | None = None) -> Any:
-        """Columns of a table; nulls for columns that an older schema lacks, no rows without a table."""
+        """Columns of a table; nulls for columns that its schema lacks, no rows without a table."""
 
         def read(table: Any) -> Any:
-            there = [column for column in columns if column in table.schema.names]
-            query = table.search().select(there)
-            found = (query if where is None else query.where(where)).to_arrow()
-            added = added_columns()
-            values = [found.column(c) if c in there else pa.nulls(len(found), added[c].type) for c in columns]
-            return pa.table(values, names=columns)
+            query = table.search().select([column for column in columns if column in table.schema.names])
+            return (query if where is None else query.where(where)).to_arrow()
 
-        if not self._database.has(name):  # of a run that ended early
-            schema = images_schema() if name == IMAGES else prompt_schema(0)
-            return schema.empty_table().select(columns)
-        return self._database.read(name, read)
+        is_there = self._database.has(name)  # else of a run that ended early
+        found = self._database.read(name, read) if is_there else table_schema(name, 0).empty_table()
+        has, added = found.column_names, added_columns()
+        values = [found.column(c) if c in has else pa.nulls(len(found), added[c].type) for c in columns]
+        return pa.table(values, names=columns)
 
     def _read(self, name: str, columns: list[str], where: str | None = None) -> list[Any]:
         """As `_rows`, the columns by themselves."""
@@ -468,6 +493,10 @@ def num_versions(place: Path) -> int:
 def _same_row(file: FileRecord) -> str:
     path, image_id = quoted(to_stored(file.path)), quoted(file.image_id)
     return f"(path = {path} AND image_id = {image_id} AND mtime_ns = {file.mtime_ns})"
+
+
+def _one_of(column: str, values: Iterable[str]) -> str:
+    return f"{column} IN ({', '.join(map(quoted, values))})"
 
 
 def quoted(text: str) -> str:

@@ -72,11 +72,12 @@ class ShardReport:
 class Finished:
     """Finished photos, with the rows to write.
 
-    vectors: by key.  seconds: waiting for photos ("read"), in the model ("embed").
+    thumbnails: by content.  vectors: by key.  seconds: waiting for photos ("read"), in the model ("embed").
     shard: that ends with them, if they come from a cluster.
     """
 
     results: list[Result] = field(default_factory=list)
+    thumbnails: dict[str, bytes] = field(default_factory=dict)
     vectors: dict[str, list[Vector]] = field(default_factory=dict)
     unsteered: list[UnsteeredVector] = field(default_factory=list)
     forward_passes: int = 0
@@ -86,6 +87,7 @@ class Finished:
     def add(self, more: Finished) -> None:
         """Take in others."""
         self.results += more.results
+        self.thumbnails |= more.thumbnails
         for key, vectors in more.vectors.items():
             self.vectors.setdefault(key, []).extend(vectors)
         self.unsteered += more.unsteered
@@ -185,7 +187,7 @@ class Worker:
         is_copy = self._claims.is_claimed(image_id)
         missing = self._claims.claim(image_id)
         if not missing:
-            self._finished.results.append(IndexedPhoto(result.file, is_copy))
+            self._finish(result, is_copy)
             return
         batch = self._waiting.setdefault(missing, [])
         batch.append(result)
@@ -203,9 +205,12 @@ class Worker:
             with timed(self._finished.seconds, "embed"):
                 self._embed_under(missing, photos, pixels)
         self._claims.settle({photo.file.image_id for photo in waited}, missing)
-        self._finished.results += [
-            IndexedPhoto(photo.file, is_copy=photo.file.image_id not in owned) for photo in waited
-        ]
+        for photo in waited:
+            self._finish(photo, is_copy=photo.file.image_id not in owned)
+
+    def _finish(self, photo: Photo, is_copy: bool) -> None:
+        self._finished.results.append(IndexedPhoto(photo.file, is_copy))
+        self._finished.thumbnails[photo.file.image_id] = photo.thumbnail
 
     def _embed_under(self, targets: tuple[Target, ...], photos: list[Photo], pixels: Floats) -> None:
         steered = [target for target in targets if isinstance(target, PromptIndex)]

@@ -19,6 +19,7 @@ from steersearch.indexer.care.migrate import bring_forward
 from steersearch.indexer.database import seal_tables
 from steersearch.indexer.leases import lock_at
 from steersearch.indexer.locks import LOCKS, AnyLock, wait_for
+from steersearch.indexer.manifest import SCHEMA_VERSION, read_library
 from steersearch.indexer.place import LIBRARY_FILE, make_folder, writing_to
 
 _GATE, _WRITER = "gate.lock", "writer-"
@@ -28,11 +29,12 @@ _GATE, _WRITER = "gate.lock", "writer-"
 def writing(place: Path) -> Iterator[None]:
     """Shared lock around everything that writes to the tables of the library at `place`.
 
-    Migrates a library of an older format first. Raises LibraryPlaceError, LibraryMissingError, SchemaVersionError.
+    Migrates a library of an older format first. Raises LibraryPlaceError, LibraryMissingError, SchemaVersionError, and
+    LibraryBusyError where a program of an older version is writing.
     """
     own = lock_at(place / LOCKS / f"{_WRITER}{secrets.token_hex(8)}.lock")
     with _gate(place):
-        bring_forward(place)
+        _migrate(place)
         with writing_to(place):
             own.take()
     try:
@@ -51,7 +53,7 @@ def changing(place: Path) -> Iterator[None]:
     Others may go on writing to the tables. Raises what `writing` raises.
     """
     with _gate(place):
-        bring_forward(place)
+        _migrate(place)
         yield
 
 
@@ -62,9 +64,8 @@ def alone(place: Path) -> Iterator[None]:
     Raises LibraryBusyError at once if another process is writing, and what `writing` raises.
     """
     with _gate(place):
-        if (writer := _writer(place)) is not None:
-            raise LibraryBusyError(place, str(writer.holder() or ""))
-        bring_forward(place)
+        _refuse_writers(place)
+        _migrate(place)
         try:
             yield
         finally:
@@ -97,6 +98,18 @@ def _seal_if_last(place: Path) -> None:
                     seal_tables(place)
             finally:
                 gate.release()
+
+
+def _migrate(place: Path) -> None:
+    """Bring a library of an older format forward, which a program of that version may be writing to."""
+    if read_library(place).schema_version < SCHEMA_VERSION:
+        _refuse_writers(place)
+        bring_forward(place)
+
+
+def _refuse_writers(place: Path) -> None:
+    if (writer := _writer(place)) is not None:
+        raise LibraryBusyError(place, str(writer.holder() or ""))
 
 
 def _refuse_missing(place: Path) -> None:

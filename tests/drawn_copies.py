@@ -267,4 +267,4 @@ class Folder:
         name = f"{self._number:05}.jpg"
         image.save(self._folder / name, quality=quality)
         photo: Any = self._read(name)
-        return File(self._folder / name, photo.file.image_id, photo.file.thumbnail or b"")
+        return File(self._folder / name, photo.file.image_id, photo.thumbnail)

@@ -28,7 +28,7 @@ from steersearch.indexer.store import Store
 from tests.bucket import KEYS, Emulator, emulator
 from tests.conftest import COLOURS, Run
 from tests.toy_embedder import ToyEmbedder
-from tests.toy_library import Library
+from tests.toy_library import Library, made_by_6a69363
 
 
 @pytest.fixture
@@ -90,7 +90,7 @@ def test_it_answers_as_a_library_on_this_machine(place: ObjectPath, photos: Path
 WRITER = """
     import sys
     from tests.toy_embedder import ToyEmbedder
-    from tests.toy_library import Library
+    from tests.toy_library import Library, made_by_6a69363
     folder, place, prompt = sys.argv[1:]
     print(Library.create(folder, place).index(ToyEmbedder(), [prompt]).added)
 """
@@ -101,6 +101,26 @@ def writer(folder: Path, place: Path, prompt: str) -> subprocess.Popen[str]:
     return subprocess.Popen(
         command, cwd=Path(__file__).parents[1], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
     )
+
+
+@pytest.mark.slow  # hundreds of requests
+def test_one_of_an_earlier_version_is_brought_forward(
+    server: Emulator, place: ObjectPath, tmp_path: Path
+) -> None:
+    """Copied up as it is: thumbnails are read where they are, then moved to a table of their own."""
+    here = made_by_6a69363(tmp_path)
+    for path in here.place.rglob("*"):
+        if path.is_file():
+            name = f"library/{path.relative_to(here.place).as_posix()}"
+            server.put("photos-of-ours", name, path.read_bytes())
+    there, ids = Library.open(str(place)), Store(here.place).photos().column("image_id").to_pylist()
+    thumbnails = Store(here.place).thumbnails(ids)
+    assert Store(place).thumbnails(ids) == thumbnails
+    counts = there.index(ToyEmbedder())
+    assert (counts.reused, counts.forward_passes) == (5, 0)
+    assert Store(place).thumbnail_ids() == thumbnails.keys()
+    assert Store(place).thumbnails(ids) == thumbnails
+    assert there.verify(deep=True) == []
 
 
 @pytest.mark.slow  # three processes

@@ -155,12 +155,13 @@ def test_a_rename_is_moved_and_costs_neither_forward_pass_nor_decoding(
     library.index(ToyEmbedder(), ["red"])
     green = gallery(library, "red")["sub/green.png"]
     (photos / "sub" / "green.png").rename(photos / "renamed.png")
-    thumbnail = Store(library.place).thumbnail("sub/green.png")
+    store = Store(library.place)
+    thumbnails = store.thumbnails(store.thumbnail_ids())
     monkeypatch.setattr(loader, "read_picture", lambda *_args, **_options: pytest.fail("decoded"))
     assert tally(library.index(never)) == {"reused": 2, "moved": 1}
     assert list(gallery(library, "red")) == ["red.png", "renamed.png", "sub/blue.bmp"]
     np.testing.assert_array_equal(gallery(library, "red")["renamed.png"], green)
-    assert Store(library.place).thumbnail("renamed.png") == thumbnail
+    assert store.thumbnails(store.thumbnail_ids()) == thumbnails
     assert tally(library.index(never)) == {"reused": 3}
 
 
@@ -324,7 +325,7 @@ def test_names_of_any_bytes_are_indexed_moved_and_removed(library: Library, phot
     vectors = gallery(library, "red")
     for shade, name in enumerate(names):
         np.testing.assert_allclose(vectors[name], vector_of((shade, 99, 0), "red"), atol=1e-6)
-        assert Store(library.place).thumbnail(name) is not None
+    assert len(Store(library.place).thumbnail_ids()) == 8
     assert tally(library.index(never)) == {"reused": 8}
     hits = library.query(ToyEmbedder(), photos / names[0], "red", 8)
     assert {hit.path for hit in hits} == {photos / name for name in vectors}

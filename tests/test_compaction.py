@@ -35,7 +35,7 @@ def rows(library: Library) -> list[tuple[str, str, list[float], bytes, bytes | N
     """All that the tables say of the photos under "red", but for their times."""
     store = Store(library.place)
     found = store.gallery(library.find_prompt_index("red").key)
-    thumbnails = [store.thumbnail(path) for path in found.paths]
+    thumbnails = [store.thumbnail(image_id) for image_id in found.image_ids]
     return list(
         zip(found.paths, found.image_ids, found.embeddings.tolist(), found.heatmaps, thumbnails, strict=True)
     )
@@ -48,7 +48,7 @@ def test_many_small_steps_become_one(library: Library) -> None:
     assert done.bytes_after < done.bytes_before / 2
     assert rows(library) == before
     tables = [len(list(table.glob("data/*"))) for table in library.place.glob("lance/*.lance")]
-    assert tables == [1, 1, 1]  # photos, "red", and what the frozen backbone says
+    assert tables == [1, 1, 1, 1]  # photos, thumbnails, "red", and what the frozen backbone says
     key = library.prompts()[0].key
     name = snapshot.snapshot_name(library.place, key)
     assert (library.place / "snapshots" / key / f"{name}.arrow").exists()  # for the next query

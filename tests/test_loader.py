@@ -115,7 +115,7 @@ def test_a_photo_comes_with_all_that_is_stored_of_it(tmp_path: Path) -> None:
     assert (photo.file.width, photo.file.height) == (300, 600)
     assert photo.file.taken_at == datetime(2024, 5, 6, 7, 8, 9)
     assert (photo.file.taken_at_precision, photo.file.taken_at_source) == ("second", "EXIF DateTimeOriginal")
-    with Image.open(io.BytesIO(photo.file.thumbnail)) as thumbnail:
+    with Image.open(io.BytesIO(photo.thumbnail)) as thumbnail:
         assert (thumbnail.format, thumbnail.size) == ("JPEG", (128, 256))
     assert photo.pixels is not None
     np.testing.assert_allclose(photo.pixels[:, 0, 0], [1, 0, 0], atol=0.01)
@@ -265,7 +265,7 @@ def test_a_large_jpeg_is_decoded_at_the_scale_that_is_needed(tmp_path: Path) -> 
         )("a.jpg")
         assert isinstance(photo, Photo)
         assert (photo.file.width, photo.file.height) == (2100, 1500)  # the photo's own, at whatever scale
-        with Image.open(io.BytesIO(photo.file.thumbnail)) as thumbnail:
+        with Image.open(io.BytesIO(photo.thumbnail)) as thumbnail:
             assert thumbnail.size == (256, 183)
     assert sizes == [(2100, 1500), (525, 375), (1050, 750), (2100, 1500)]
 
@@ -337,7 +337,7 @@ def test_a_long_comment_does_not_spoil_the_thumbnail(tmp_path: Path) -> None:
     long_comment(tmp_path / "a.gif")
     photo = reader(tmp_path)("a.gif")
     assert isinstance(photo, Photo)
-    assert len(photo.file.thumbnail) < 2000
+    assert len(photo.thumbnail) < 2000
 
 
 def test_whatever_preprocessing_raises_is_a_skip_that_is_tried_again(tmp_path: Path) -> None:

@@ -22,7 +22,7 @@ from steersearch.indexer.place import write_json
 from steersearch.indexer.store import Store
 from steersearch.indexer.writers import writing
 from tests.toy_embedder import ToyEmbedder, save_photo, save_photos
-from tests.toy_library import Library
+from tests.toy_library import Library, as_before_schema_7
 
 
 class Interrupted(Exception):
@@ -34,6 +34,7 @@ def old(tmp_path: Path) -> Library:
     """A library of schema 1 with two prompt indexes and a third that was never finished."""
     library = Library.create(save_photos(tmp_path / "photos", 5), tmp_path / "library")
     library.index(ToyEmbedder(), ["red", "blue", "green"])
+    as_before_schema_7(library.place)
     database = lancedb.connect(library.place / "lance")
     for name in Tables(library.place).names("prompt_"):
         database.open_table(name).drop_columns(["presence"])
@@ -92,6 +93,7 @@ def test_the_next_run_asks_photos_for_their_dates_without_a_model(tmp_path: Path
     shutil.copy(photos / "0.jpg", photos / "copy.jpg")
     library = Library.create(photos, tmp_path / "library")
     library.index(ToyEmbedder(), ["red"])
+    as_before_schema_7(library.place)
     images = lancedb.connect(library.place / "lance").open_table("images")
     # As schema 2 had it, which knew no other form.
     images.update(values={"taken_at": datetime(2024, 3, 3, 10)})
@@ -199,6 +201,7 @@ def test_a_library_of_sentences_is_one_of_records_without_being_embedded_again(t
     library = Library.create(photos, tmp_path / "library")
     library.index(ToyEmbedder(preprocessing={**SETTINGS, "aggregation": SENTENCE}), ["red", "blue"])
     keys = {index.key for index in library.prompts()}
+    as_before_schema_7(library.place)
     for file in (library.place / "library.json", *library.place.glob("prompts/*/manifest.json")):
         fields = {**json.loads(file.read_text()), "schema_version": 4}
         del fields["checksum"]

@@ -17,7 +17,13 @@ import pytest
 from steersearch.indexer.care.tables import Tables
 from steersearch.indexer.checksums import read_table, write_table
 from steersearch.indexer.database import Database
-from steersearch.indexer.schema import IMAGES, gallery_schema, unsteered_gallery_schema, with_checksums
+from steersearch.indexer.schema import (
+    IMAGES,
+    THUMBNAILS,
+    gallery_schema,
+    unsteered_gallery_schema,
+    with_checksums,
+)
 from tests.conftest import Run
 
 Oddity = tuple[str, Callable[[Path], object]]  # what is odd, and how to make a library so
@@ -39,9 +45,12 @@ ROW_VALUES: dict[str, tuple[object, ...]] = {
     "height": (None, 0, -5),
     "taken_at_precision": (None, "fortnight"),
     "taken_at_source": (None, "hearsay"),
-    "thumbnail": (None, b"", b"not a picture", b"\xff\xd8" + bytes(99)),
     "status": ("", "odd"),
     "reason": ("odd",),
+}
+THUMBNAIL_VALUES: dict[str, tuple[object, ...]] = {
+    "image_id": ("", "x"),
+    "thumbnail": (b"", b"not a picture", b"\xff\xd8" + bytes(99)),
 }
 VECTOR_VALUES: dict[str, tuple[object, ...]] = {
     "image_id": ("", "x"),
@@ -166,7 +175,10 @@ def odd_rows(library: Path) -> Iterator[Oddity]:
     """Rows whose checksums are right and whose values are not, as somebody may have written them."""
     (key,) = (path.name for path in library.glob("prompts/*"))
     (frozen,) = (path.stem for path in library.glob("lance/frozen_*"))
-    for table, values in ((IMAGES, ROW_VALUES), (f"prompt_{key}", VECTOR_VALUES), (frozen, UNSTEERED_VALUES)):
+    for table, values in (
+        (IMAGES, ROW_VALUES), (THUMBNAILS, THUMBNAIL_VALUES),
+        (f"prompt_{key}", VECTOR_VALUES), (frozen, UNSTEERED_VALUES),
+    ):  # fmt: skip
         for column, odd in values.items():
             for value in odd:
                 yield f"{table}: {column} = {str(value)[:20]!r}", partial(put_row, table, column, value)

@@ -20,7 +20,7 @@ from steersearch.indexer.query_terms import Focus
 from steersearch.indexer.schema import CHECKSUM, checksums_of
 from steersearch.indexer.store import Store
 from tests.toy_embedder import ToyEmbedder, save_photo, save_photos
-from tests.toy_library import Library
+from tests.toy_library import Library, as_before_schema_7
 
 
 @pytest.fixture
@@ -102,11 +102,12 @@ def test_what_the_frozen_backbone_said_counts_as_unknown_where_it_is_another(lib
 
 def test_a_thumbnail_that_is_another_is_none(library: Library) -> None:
     store = Store(library.place)
-    thumbnail = store.thumbnail("001.png")
+    first, second, *_ = sorted(store.thumbnail_ids())
+    thumbnail = store.thumbnail(first)
     assert thumbnail is not None
-    rot(library, "images", 1, thumbnail=thumbnail[:-1] + b"\0")
-    assert store.thumbnail("001.png") is None
-    assert store.thumbnail("002.png") is not None
+    rot(library, "thumbnails", 0, thumbnail=thumbnail[:-1] + b"\0")
+    assert store.thumbnail(first) is None
+    assert store.thumbnail(second) is not None
     assert len(found(library)) == 5  # no answer is made of it
 
 
@@ -121,6 +122,7 @@ def test_a_column_that_is_null_changes_no_checksum() -> None:
 
 def without_checksums(library: Library) -> None:
     """Make of it what a version before schema 4 would have written."""
+    as_before_schema_7(library.place)
     for table in (library.place / "lance").iterdir():
         opened = lancedb.connect(library.place / "lance").open_table(table.stem)
         opened.drop_columns([name for name in opened.schema.names if name.endswith("checksum")])

@@ -38,7 +38,7 @@ def vector(image_id: str, *embedding: float) -> Vector:
 
 def test_records_come_back_as_they_were_written(store: Store) -> None:
     date = (datetime(2024, 5, 6, 7, 8, 9), "second", "EXIF DateTimeOriginal")
-    whole = FileRecord("a/b.jpg", "A", 10, 2**60, 640, 480, *date, b"jpeg")
+    whole = FileRecord("a/b.jpg", "A", 10, 2**60, 640, 480, *date)
     store.write_images([whole, record("bad.jpg", "B", reason="the file is empty")])
     assert sorted(store.known_files(), key=lambda file: file.path) == [
         FileRecord("a/b.jpg", "A", 10, 2**60),
@@ -46,8 +46,14 @@ def test_records_come_back_as_they_were_written(store: Store) -> None:
     ]
     (found,) = store.records(["A", "B", "unknown"]).values()
     assert found.as_row() == whole.as_row()  # a skipped file is no original for a copy
-    assert store.thumbnail("a/b.jpg") == b"jpeg"
-    assert store.thumbnail("nobody.jpg") is None
+
+
+def test_the_first_thumbnail_of_a_content_stays(store: Store) -> None:
+    store.write_thumbnails({"A": b"jpeg", "it's": b"another"})
+    store.write_thumbnails({"A": b"later", "B": b"third"})
+    assert store.thumbnail_ids() == {"A", "B", "it's"}
+    assert store.thumbnails(["A", "B", "it's", "nobody"]) == {"A": b"jpeg", "B": b"third", "it's": b"another"}
+    assert store.thumbnail("nobody") is None
 
 
 def test_a_row_is_replaced_by_path_and_of_one_batch_the_last_counts(store: Store) -> None:
@@ -60,10 +66,9 @@ def test_a_row_is_replaced_by_path_and_of_one_batch_the_last_counts(store: Store
 
 
 def test_odd_names_are_stored_found_and_removed(store: Store) -> None:
-    store.write_images([record(name, f"id{i}", thumbnail=name.encode()) for i, name in enumerate(ODD_NAMES)])
+    store.write_images([record(name, f"id{i}") for i, name in enumerate(ODD_NAMES)])
     assert {file.path for file in store.known_files()} == set(ODD_NAMES)
     for name in ODD_NAMES:
-        assert store.thumbnail(name) == name.encode()
         store.remove_images([file for file in store.known_files() if file.path == name])
         assert name not in {file.path for file in store.known_files()}
     assert store.known_files() == []

@@ -2,10 +2,16 @@
 
 from __future__ import annotations
 
+import json
+import os
+import zipfile
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any, Self, cast
+
+import lancedb
+import pyarrow as pa
 
 from steersearch.core.images.limits import DEFAULT_LIMITS, Limits
 from steersearch.core.preprocess import View
@@ -23,8 +29,35 @@ from steersearch.indexer.prompt_features import features_of
 from steersearch.indexer.query_photo import QueryPhoto
 from steersearch.indexer.query_terms import AnyFocus, Focus, as_focuses
 from steersearch.indexer.resolver import Resolver
+from steersearch.indexer.schema import with_checksums
 from steersearch.indexer.search import Search
 from steersearch.indexer.store import Store
+
+
+def made_by_6a69363(folder: Path) -> Library:
+    """In this folder a library of schema 6, as the version of that commit made it: `photos` has four, a copy of one and
+    a file that is none, under "red", written in five steps."""
+    with zipfile.ZipFile(Path(__file__).parent / "data" / "library_6a69363.zip") as archive:
+        archive.extractall(folder)
+    for path in (folder / "photos").rglob("*.png"):
+        os.utime(path, (1_500_000_000,) * 2)
+    manifest = folder / "library" / "library.json"
+    fields = json.loads(manifest.read_text())
+    fields["folders"][0]["path"] = str(folder / "photos")
+    manifest.write_text(json.dumps(fields))
+    return Library.open(folder / "library")
+
+
+def as_before_schema_7(place: Path) -> None:
+    """Put the thumbnails of a library back into the table of photos, where earlier versions had them."""
+    database, store = lancedb.connect(place / "lance"), Store(place)
+    kept = store.thumbnails(store.thumbnail_ids())
+    photos = database.open_table("images").to_arrow()
+    jpegs = [kept.get(image_id) for image_id in photos.column("image_id").to_pylist()]
+    photos = with_checksums("images", photos.append_column("thumbnail", pa.array(jpegs, pa.binary())))
+    database.create_table("images", photos, mode="overwrite")
+    database.drop_table("thumbnails")
+
 
 AnEmbedder = Embedder | Callable[[], Embedder]
 EmbedderOf = Callable[[PromptIndex], Embedder]
@@ -163,7 +196,7 @@ class Library(library.Library):
         return hit.heatmaps[hit.parts.index(part) if part else 0]
 
     def thumbnail(self, hit: Hit) -> bytes | None:
-        return Store(self.place).thumbnail(self._folders.now.stored(hit.path) or "")
+        return Store(self.place).thumbnail(hit.image_id)
 
     def prompt_features(self, index: PromptIndex, encode: Callable[[str], Any]) -> Floats:
         return features_of(self.place, index, encode)

@@ -21,8 +21,8 @@ GIB = 2**30
 MOST = 10**12  # photos, prompts, machines
 
 # Bytes a photo, of what is not vectors; the tests compare them with a library on disk.
-THUMBNAIL = 12_000  # JPEG, 256 pixels; of photographs
-NAMES = 250  # a row of `images` without its thumbnail: path, hash, size, dates, checksums
+THUMBNAIL = 12_000  # JPEG, 256 pixels; of photographs, each content once
+NAMES = 150  # a row of `images`: path, hash, size, dates, checksums
 KEY = 64  # hash and checksum of a row of vectors
 SHOWN = 150  # what the snapshot of a prompt repeats of `images`
 

@@ -102,9 +102,10 @@ def write_rows(folder: Path, place: Path, number: int) -> None:
         date = date_columns(None)
         names = (f"{i // 500:04}/IMG_{i:06}.jpg" for i in range(start, start + count))
         records = [
-            FileRecord(name, id, len(thumbnail), 1, 256, 192, **date, thumbnail=thumbnail)
+            FileRecord(name, id, len(thumbnail), 1, 256, 192, **date)
             for name, id in zip(names, ids, strict=True)
         ]
+        store.write_thumbnails(dict.fromkeys(ids, thumbnail))
         store.write_images(records)
     for index in indexes:
         write_features(place, index.key, np.zeros((1, 1), np.float32))

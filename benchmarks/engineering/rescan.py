@@ -76,7 +76,8 @@ def write_rows(folder: Path, place: Path) -> None:
             status, name = path.stat(), path.relative_to(folder).as_posix()
             size, changed = status.st_size, status.st_mtime_ns
             date = date_columns(None)
-            records.append(FileRecord(name, image_id, size, changed, 64, 48, **date, thumbnail=_THUMBNAIL))
+            records.append(FileRecord(name, image_id, size, changed, 64, 48, **date))
+        store.write_thumbnails(dict.fromkeys(ids, _THUMBNAIL))
         store.write_images(records)
     write_features(place, index.key, np.zeros((1, 1), np.float32))
     write_prompt_index(place, index)

@@ -49,8 +49,9 @@ def write_library(folder: Path, place: Path, photos: int) -> Path:
     key, store = library.unsteered_index().key, Store(place)
     known = store.unsteered_gallery(key)
     row_of = {path: row for row, path in enumerate(known.photos.column("path").to_pylist())}
-    thumbnails = [store.thumbnail(file.name) for file in files[:DRAWN]]
-    records, vectors = [], []
+    kept = store.thumbnails(store.thumbnail_ids())
+    drawn_ids = [content_hash(file) for file in files[:DRAWN]]
+    records, vectors, thumbnails = [], [], {}
     for number, file in enumerate(files[DRAWN:]):
         like = number % DRAWN
         _write(drawn[like], file, DRAWN + number)
@@ -66,10 +67,11 @@ def write_library(folder: Path, place: Path, photos: int) -> Path:
                 state.st_mtime_ns,
                 width=width,
                 height=height,
-                thumbnail=thumbnails[like],
             )
         )
+        thumbnails[id] = kept[drawn_ids[like]]
         vectors.append(UnsteeredVector(id, known.embeddings[row], known.regions[row]))
+    store.write_thumbnails(thumbnails)
     store.write_images(records)
     store.write_unsteered(key, vectors)
     library.optimize()

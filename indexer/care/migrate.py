@@ -1,12 +1,13 @@
 """Migration of a library of an older format, one schema version at a time.
 
 A step may be interrupted and repeated at any point: it changes what is still to be changed, and the version in the
-library's file is raised last. The tables it leaves can be read by the versions on both sides, so a library can be
+library's file is raised last. The tables it leaves can be searched by the versions on both sides, so a library can be
 searched before, during and after. A read-only library is searched as it is.
 """
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
@@ -22,6 +23,8 @@ from steersearch.indexer.manifest import (
 )
 from steersearch.indexer.prompt_features import keep_checked
 from steersearch.indexer.schema import DATE_COLUMNS, IMAGES, PRESENCE, summed_columns
+
+logger = logging.getLogger(__name__)
 
 
 def bring_forward(place: Path) -> None:
@@ -70,4 +73,21 @@ def _from_5(place: Path) -> None:
     """A library can have several photo folders: reading its file makes a list of the one, and it is written again."""
 
 
-_STEPS: dict[int, Callable[[Path], None]] = {1: _from_1, 2: _from_2, 3: _from_3, 4: _from_4, 5: _from_5}
+def _from_6(place: Path) -> None:
+    """Thumbnails move to a table of their own, with one row for each content, which no update of a photo copies."""
+    tables = Tables(place)
+    if IMAGES in tables.names():
+        logger.info(
+            "moving the thumbnails to a table of their own: this takes space for a copy of them meanwhile"
+        )
+        tables.move_thumbnails()
+
+
+_STEPS: dict[int, Callable[[Path], None]] = {
+    1: _from_1,
+    2: _from_2,
+    3: _from_3,
+    4: _from_4,
+    5: _from_5,
+    6: _from_6,
+}

@@ -14,7 +14,7 @@ from steersearch.core.errors import (
     LibraryUnreadableError,
 )
 from steersearch.core.objects import ObjectStoreError
-from steersearch.indexer.care.remove import forget_removed
+from steersearch.indexer.care.remove import drop_thumbnails_of_removed, forget_removed
 from steersearch.indexer.care.tables import Tables
 from steersearch.indexer.manifest import (
     PROMPTS,
@@ -48,7 +48,7 @@ class Optimized:
 
 
 def optimize(place: Path, *, forget: bool = False) -> Optimized:
-    """Compact all tables, delete old versions, update the snapshots.
+    """Compact all tables, drop thumbnails of removed photos, delete old versions, update the snapshots.
 
     Searches continue meanwhile, writers wait. Killed at any moment, it leaves the library as it was or smaller. Needs
     space for a copy of the largest table.
@@ -58,6 +58,7 @@ def optimize(place: Path, *, forget: bool = False) -> Optimized:
     versions, size = num_versions(place), bytes_below(place)
     with alone(place), writing_to(place):
         tables = Tables(place)
+        drop_thumbnails_of_removed(place)
         forgotten = forget_removed(place) if forget else 0
         for name in tables.names():
             tables.compact(name)

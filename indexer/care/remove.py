@@ -2,19 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Sequence
 from contextlib import suppress
 from pathlib import Path
-from typing import Any
 
 from steersearch.core.errors import ArgumentError, LibraryPlaceError
-from steersearch.indexer.care.tables import Tables
+from steersearch.indexer.care.tables import Tables, contents_of
 from steersearch.indexer.database import FOLDER
 from steersearch.indexer.locks import LOCKS
 from steersearch.indexer.manifest import PROMPTS, UNSTEERED_FOLDER, is_key, manifest_keys, remove_manifest
 from steersearch.indexer.place import ASIDE, LIBRARY_FILE, delete_inside, sweep
 from steersearch.indexer.scan import PATTERNS_FILE
-from steersearch.indexer.schema import IMAGES, prompt_table, unsteered_table
+from steersearch.indexer.schema import IMAGES, THUMBNAILS, prompt_table, unsteered_table
 from steersearch.indexer.shards import SHARDS
 from steersearch.indexer.snapshot import SNAPSHOTS, remove_snapshot
 from steersearch.indexer.writers import alone
@@ -58,20 +57,25 @@ def remove_library(place: Path) -> None:
         place.rmdir()
 
 
+def drop_thumbnails_of_removed(place: Path) -> None:
+    """Drop the thumbnails of contents that no photo has any more. The caller holds the exclusive lock."""
+    _drop_removed(place, Tables(place).names(THUMBNAILS))
+
+
 def forget_removed(place: Path) -> int:
     """Drop the vectors of contents that no photo has any more; returns their number. The caller holds the exclusive
     lock."""
     tables = Tables(place)
+    return _drop_removed(place, tables.names(prompt_table("")) + tables.names(unsteered_table("")))
+
+
+def _drop_removed(place: Path, names: Sequence[str]) -> int:
+    tables, dropped = Tables(place), 0
     if IMAGES not in tables.names():
         return 0
-    present = tables.inspect(IMAGES, ["image_id"], _contents)
-    forgotten = 0
-    for name in tables.names(prompt_table("")) + tables.names(unsteered_table("")):
-        gone = tables.inspect(name, ["image_id"], _contents) - present
+    present = tables.inspect(IMAGES, ["image_id"], contents_of)
+    for name in names:
+        gone = tables.inspect(name, ["image_id"], contents_of) - present
         tables.drop_rows(name, "image_id", gone)
-        forgotten += len(gone)
-    return forgotten
-
-
-def _contents(batches: Iterable[Any]) -> set[str]:
-    return {image_id for batch in batches for image_id in batch.column("image_id").to_pylist()}
+        dropped += len(gone)
+    return dropped

@@ -9,6 +9,7 @@ import io
 import warnings
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, field
 from datetime import timedelta
 from functools import partial
@@ -29,23 +30,25 @@ from steersearch.indexer.place import delete_inside, move_inside, set_aside, wri
 from steersearch.indexer.regions import are_regions
 from steersearch.indexer.schema import (
     CHECKSUM,
-    DATE_CHECKSUM,
     IMAGES,
     PRESENCE,
     THUMBNAIL_CHECKSUM,
+    THUMBNAILS,
     added_columns,
     are_outside,
+    images_schema,
     is_heatmap,
     is_sound,
     summed_columns,
     table_schema,
+    thumbnails_schema,
     with_checksums,
 )
 from steersearch.indexer.store import FILTER_LENGTH, can_be_right, chunks, matrix_of, quoted, table_names
 
 T = TypeVar("T")
 
-_BATCH = 512  # rows; with thumbnails some megabytes
+_BATCH = 512  # rows; of thumbnails some megabytes
 _COPIED = 16  # batches
 
 
@@ -95,6 +98,21 @@ class Tables:
                 name, lambda table: table.merge_insert(key).when_matched_update_all().execute(rows)
             )
 
+    def move_thumbnails(self) -> None:
+        """Copy what the table of photos of schema 6 has of thumbnails to their own, and write that of photos without.
+
+        A damaged one is left out: the next index makes it again. No other process may write.
+        """
+        self._database.create(THUMBNAILS, thumbnails_schema())
+        moved = self.inspect(THUMBNAILS, ["image_id"], contents_of)
+        columns = ["image_id", *summed_columns(IMAGES)[THUMBNAIL_CHECKSUM], THUMBNAIL_CHECKSUM]
+        copy = partial(self._copy, THUMBNAILS, thumbnails_schema(), moved)
+        with suppress(LibraryDamagedError):  # which `verify --repair` sees to
+            self.inspect(IMAGES, columns, lambda batches: copy(_old_thumbnails(batches)))
+        with suppress(LibraryDamagedError):
+            self._database.narrow(IMAGES, images_schema())
+            self.compact(IMAGES)
+
     def inspect(self, name: str, columns: Sequence[str] | None, check: Callable[[Iterable[Any]], T]) -> T:
         """Call `check` with the rows of a table as Arrow record batches, unordered, and return its result.
 
@@ -141,7 +159,7 @@ class Tables:
             keep_rows = True
         self.drop(draft)
         dim = dim or (self.dim(name) if keep_rows else max(map(_dim, kept), default=0))
-        if name == IMAGES or dim:
+        if name in (IMAGES, THUMBNAILS) or dim:
             self._database.create(draft, table_schema(name, dim))
             copy = partial(self._copy, draft, table_schema(name, dim), set[str]())
             if keep_rows:
@@ -245,37 +263,67 @@ def check_images(batches: Iterable[Any], has_checksums: bool) -> tuple[Rows, set
     return rows, usable
 
 
-def check_vectors(name: str, batches: Iterable[Any], has_checksums: bool) -> Rows:
-    """The rows of a prompt table or a table of unsteered features."""
+def check_contents(name: str, batches: Iterable[Any], has_checksums: bool) -> Rows:
+    """The rows of a table that has one for each content: thumbnails, vectors of a prompt, or unsteered features."""
     rows = Rows()
     for part in _parts(batches):
-        rows.add(_objects(part, "image_id"), _vector_faults(name, part, has_checksums))
+        rows.add(_objects(part, "image_id"), _faults(name, part, has_checksums))
     return rows
 
 
 def sound_parts(name: str, batches: Iterable[Any]) -> Iterator[Any]:
     """The intact rows of a table with checksums, as pyarrow.Tables."""
     for part in _parts(batches):
-        faults = _image_faults(part, True) if name == IMAGES else _vector_faults(name, part, True)
         is_bad = np.zeros(len(part), dtype=bool)
-        for _, mask in faults:
+        for _, mask in _faults(name, part, True):
             is_bad |= mask
         yield part.filter(pa.array(~is_bad))
+
+
+def contents_of(batches: Iterable[Any]) -> set[str]:
+    """The contents that these rows are of."""
+    return {image_id for batch in batches for image_id in batch.column("image_id").to_pylist()}
+
+
+def _old_thumbnails(batches: Iterable[Any]) -> Iterator[Any]:
+    """Rows of the table of thumbnails, from sound ones of the table of photos of schema 6."""
+    for part in _parts(batches):
+        if "thumbnail" in part.column_names:
+            is_kept = (
+                is_sound(IMAGES, part, THUMBNAIL_CHECKSUM) & part.column("thumbnail").is_valid().to_numpy()
+            )
+            kept = part.filter(pa.array(is_kept)).select(["image_id", "thumbnail"])
+            yield with_checksums(THUMBNAILS, kept)
+
+
+def _faults(name: str, part: Any, has_checksums: bool) -> list[tuple[str, Mask]]:
+    """For each fault the rows that have it."""
+    if name == IMAGES:
+        return _image_faults(part, has_checksums)
+    if name == THUMBNAILS:
+        is_other = _not_sound(name, part, has_checksums)[CHECKSUM]
+        return [_undecoded(part, is_other), (_OTHER, is_other)]
+    return _vector_faults(name, part, has_checksums)
+
+
+def _undecoded(part: Any, is_suspect: Mask) -> tuple[str, Mask]:
+    """A fault of thumbnails; those that fit their checksum are not decoded."""
+    thumbnails = zip(part.column("thumbnail").to_pylist(), is_suspect, strict=True)
+    undecoded = [is_bad and not _decodes(thumbnail) for thumbnail, is_bad in thumbnails]
+    return "a thumbnail that does not decode", np.array(undecoded, bool)
 
 
 def _image_faults(part: Any, has_checksums: bool) -> list[tuple[str, Mask]]:
     status, is_photo = _objects(part, "status"), _objects(part, "status") != "skipped"
     width, height = (part.column(name).fill_null(0).to_numpy() for name in ("width", "height"))
     sums = _not_sound(IMAGES, part, has_checksums)
-    thumbnails = zip(part.column("thumbnail").to_pylist(), sums[THUMBNAIL_CHECKSUM] & is_photo, strict=True)
-    undecoded = np.array([is_bad and not _decodes(thumbnail) for thumbnail, is_bad in thumbnails], bool)
     others = sorted({*status} - {"ok", "skipped"})
     return [
         ("a path that is not a file name", are_outside(part.column("path"))),
         *((f'the status "{other}"', status == other) for other in others),
         ("no content hash", is_photo & (_objects(part, "image_id") == "")),
         ("no size in pixels", is_photo & ((width <= 0) | (height <= 0))),
-        ("a thumbnail that does not decode", undecoded),
+        *([_undecoded(part, sums[THUMBNAIL_CHECKSUM] & is_photo)] if THUMBNAIL_CHECKSUM in sums else ()),
         *((_OTHER, is_bad) for is_bad in sums.values() if has_checksums),
     ]
 
@@ -309,10 +357,12 @@ def _parts(batches: Iterable[Any]) -> Iterable[Any]:
 
 
 def _not_sound(name: str, part: Any, has_checksums: bool) -> dict[str, Mask]:
-    """For each checksum column the rows that do not fit it; all rows if the table lacks the column."""
+    """For each checksum whose columns are there the rows that do not fit it; all rows of a table without checksums."""
+    summed = summed_columns(name).items()
+    names = [checksum for checksum, columns in summed if {*columns} <= {*part.column_names}]
     if not has_checksums:
-        return dict.fromkeys((CHECKSUM, DATE_CHECKSUM, THUMBNAIL_CHECKSUM), np.ones(len(part), dtype=bool))
-    return {checksum: ~is_sound(name, part, checksum) for checksum in summed_columns(name)}
+        return dict.fromkeys(names, np.ones(len(part), dtype=bool))
+    return {checksum: ~is_sound(name, part, checksum) for checksum in names}
 
 
 def _objects(part: Any, column: str) -> npt.NDArray[np.object_]:

@@ -23,11 +23,12 @@ from steersearch.core.errors import (
 )
 from steersearch.core.objects import as_place
 from steersearch.indexer.care.optimize import orphaned_snapshots
-from steersearch.indexer.care.tables import Rows, Tables, check_images, check_vectors
+from steersearch.indexer.care.tables import Rows, Tables, check_contents, check_images
 from steersearch.indexer.folders import Folders
 from steersearch.indexer.loader import content_hash
 from steersearch.indexer.manifest import (
     ROWS_CHECKED_SINCE,
+    THUMBNAILS_APART_SINCE,
     PromptIndex,
     features_file,
     manifest_file,
@@ -47,6 +48,7 @@ from steersearch.indexer.schema import (
     CHECKSUMS,
     IMAGES,
     PROMPT,
+    THUMBNAILS,
     UNSTEERED,
     FileRecord,
     from_stored,
@@ -103,7 +105,9 @@ class Verification:
 
     def __init__(self, place: Path, command: Callable[[PromptIndex], str], *, repair: bool = False) -> None:
         self._place, self._command, self._repair = place, command, repair
-        self._has_checksums = read_library(place).schema_version >= ROWS_CHECKED_SINCE
+        schema = read_library(place).schema_version
+        self._has_checksums = schema >= ROWS_CHECKED_SINCE
+        self._has_thumbnails_apart = schema >= THUMBNAILS_APART_SINCE
         self._tables = Tables(place)
         self._findings: list[Finding] = []
         self._photos: set[str] = set()  # image_ids of the usable photos
@@ -112,7 +116,9 @@ class Verification:
         """All findings, in the order of the checks."""
         indexes = self._check_manifests()
         self._check_unsteered_records()
-        self._check_images(indexes)
+        has_sound_photos = self._check_images(indexes)
+        if self._has_thumbnails_apart:
+            self._check_thumbnails(has_sound_photos)
         for index in indexes:
             self._check_prompt_table(index)
             self._check_features(index, indexes)
@@ -247,22 +253,48 @@ class Verification:
 
     # photos
 
-    def _check_images(self, indexes: list[PromptIndex]) -> None:
+    def _check_images(self, indexes: list[PromptIndex]) -> bool:
+        """Whether every row of the photos is sound."""
         is_there = self._is_there("photos", IMAGES, "their table")
         if not is_there:
             if indexes and is_there is False:
                 remake = partial(self._rebuild, IMAGES, snapshot_keys(self._place), keep_rows=False)
                 self._found("error", "photos", "their table is missing", "make an empty one", _REREAD, remake)
-            return
+            return False
         columns = [*dict.fromkeys(c for sums in summed_columns(IMAGES).values() for c in sums), *CHECKSUMS]
         check = partial(check_images, has_checksums=self._has_checksums)
         found = self._look(
             "photos", IMAGES, columns, check, snapshot_keys(self._place), "their table", _REREAD
         )
-        if found is not None:
-            rows, self._photos = found
-            again = "read again by the next index"
-            self._report_rows("photos", IMAGES, rows, "warning", again, snapshot_keys(self._place))
+        if found is None:
+            return False
+        rows, self._photos = found
+        again = "read again by the next index"
+        self._report_rows("photos", IMAGES, rows, "warning", again, snapshot_keys(self._place))
+        return not rows.faults
+
+    def _check_thumbnails(self, has_sound_photos: bool) -> None:
+        subject, again = "thumbnails", "the next index makes what is missing"
+        is_there = self._is_there(subject, THUMBNAILS, "their table")
+        if not is_there:
+            if self._photos and is_there is False:
+                remake = partial(self._rebuild, THUMBNAILS, [], keep_rows=False)
+                what = "their table is missing"
+                self._found("error", subject, what, "make an empty one", f"empty; {again}", remake)
+            return
+        check = partial(check_contents, THUMBNAILS, has_checksums=True)
+        rows = self._look(subject, THUMBNAILS, None, check, [], "their table", f"set aside; {again}")
+        if rows is None:
+            return
+        self._report_rows(subject, THUMBNAILS, rows, "warning", again, [])
+        has = Store(self._place).thumbnail_ids() if self._repair else set(rows.keys)
+        if missing := len(self._photos - has):
+            self._found("note", subject, f"{missing:,} of the photos have none", again)
+        if has_sound_photos and (unused := has - self._photos):
+            self._found(
+                "note", subject, f"{len(unused):,} of them belong to no photo any more", "drop them", "dropped",
+                partial(self._tables.drop_rows, THUMBNAILS, "image_id", unused),
+            )  # fmt: skip
 
     # vectors
 
@@ -302,7 +334,7 @@ class Verification:
 
     def _check_other_tables(self, indexes: list[PromptIndex]) -> None:
         """Check the tables of unfinished prompt indexes and of unsteered features."""
-        known = {IMAGES, *(prompt_table(index.key) for index in indexes)}
+        known = {prompt_table(index.key) for index in indexes}
         for name in self._tables.names():
             kind, _, key = name.partition("_")
             if name in known or kind not in (PROMPT, UNSTEERED):
@@ -332,7 +364,7 @@ class Verification:
     def _look_at_vectors(
         self, subject: str, name: str, snapshots: list[str], again: str, dim: int = 0
     ) -> Rows | None:
-        check = partial(check_vectors, name, has_checksums=self._has_checksums)
+        check = partial(check_contents, name, has_checksums=self._has_checksums)
         return self._look(subject, name, None, check, snapshots, "its table", f"set aside; {again}", dim)
 
     def _look(

@@ -53,7 +53,7 @@ def _rows(job: Job, hardware: Hardware, cost: Cost, machines: str) -> list[tuple
             "vectors and regions once more, made by the first search",
         ),
         ("  regions", _bytes(cost.regions), "of unsteered features"),
-        ("  thumbnails", _bytes(cost.thumbnails), "in the table of photos, apart from vectors"),
+        ("  thumbnails", _bytes(cost.thumbnails), "in a table of their own, each content once"),
         ("  photos", _bytes(cost.photo_rows), "paths, dates, checksums"),
         ("memory of a search", _bytes(cost.index_memory), index),
         ("a query", _time(cost.query_seconds), f"{how}, on two cores; and a forward pass"),

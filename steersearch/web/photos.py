@@ -157,7 +157,7 @@ class Photos:
         photo = self.photo(id)
         kept = self._kept.get(id)
         if kept is None:
-            kept = Store(self._library.place).thumbnail(photo.path)
+            kept = Store(self._library.place).thumbnail(id)
             if kept is None:
                 raise ImageError(self._library.file(photo.path), "the library has no thumbnail of it")
             self._kept.add(id, kept)
