@@ -1,7 +1,7 @@
 """How well `find` ranks photos by whether they show what a prompt names, compared with presence and heatmap alone.
 
 Generated photos with known contents. Each prompt names a noun, and photos that show it should come first; the figure is
-mean average precision over the prompts. (LOG.md has the 23 scores from which presence and `find` were chosen.) A photo
+mean average precision over the prompts. (LOG.md has the scores from which presence and `find` were chosen.) A photo
 shows up to four things: one or two of the prompted nouns, the rest of no prompt. The things are core_world's; plates
 and positions are this benchmark's own. `rare` keeps only three matching photos in the gallery, drawn four times.
 """

@@ -32,6 +32,7 @@ import torch
 from steersearch.benchmarks.harness.method import Floats
 from steersearch.benchmarks.harness.record import Record
 from steersearch.benchmarks.harness.steervit_method import SteerViTMethod
+from steersearch.benchmarks.harness.tables import Table
 from steersearch.benchmarks.ours.photographs import PhotographData, Photographs, pointed, quadrants
 from steersearch.benchmarks.paper import core_photographs, core_world
 from steersearch.benchmarks.paper.core import Core
@@ -327,38 +328,28 @@ def verdict(study: Study, found: Mapping[str, float], published: float | None) -
 
 
 def as_text(study: Study, found: Mapping[str, Any]) -> str:
-    """The table in Markdown, a part per source, then the differences to the base."""
-    lines = []
+    """Tables in Markdown, one for each source, then the differences to the base."""
+    figures, differences = [], []
+    paper = ["paper's CORE"] if study.published else []
     for source, columns in study.columns.items():
-        lines += _heading([source, "seeds", *columns, *(["paper's CORE"] if study.published else [])])
+        rows, compared = [], []
         for variant, row in found.items():
             cells = [variant, str(row["seeds"]), *(_with_half(row[source][column]) for column in columns)]
-            lines.append(_line([*cells, *([str(row["published_core"] or "")] if study.published else [])]))
-        lines.append("")
-    for source, columns in study.columns.items():
-        compared = [column for column in columns if column in study.compared]
-        lines += _heading([f"{source}, less {study.base}", *compared])
-        for variant, row in found.items():
+            rows.append((*cells, *[str(row["published_core"] or "") for _ in paper]))
             if "difference" in row[source]:
-                cells = []
-                for each in row[source]["difference"].values():
-                    said = verdict(study, each, row["published_core"])
-                    cells.append(f"{each['mean']:+.1f} ± {each['half']:.1f}: {said}")
-                lines.append(_line([variant, *cells]))
-        lines.append("")
-    return "\n".join(lines)
+                said = (
+                    f"{each['mean']:+.1f} ± {each['half']:.1f}: {verdict(study, each, row['published_core'])}"
+                    for each in row[source]["difference"].values()
+                )
+                compared.append((variant, *said))
+        figures.append(Table(source, ("variant", "seeds", *columns, *paper), tuple(rows)))
+        header = ("variant", *(column for column in columns if column in study.compared))
+        differences.append(Table(f"{source}, less {study.base}", header, tuple(compared)))
+    return "\n".join(table.to_markdown() for table in (*figures, *differences))
 
 
 def _with_half(found: Mapping[str, float]) -> str:
     return " ± ".join(f"{each:.1f}" for each in found.values())
-
-
-def _heading(cells: Sequence[str]) -> list[str]:
-    return [_line(cells), "|---" * len(cells) + "|"]
-
-
-def _line(cells: Sequence[str]) -> str:
-    return f"| {' | '.join(cells)} |"
 
 
 def main() -> None:
