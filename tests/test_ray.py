@@ -477,8 +477,7 @@ def test_a_killed_run_on_this_machine_is_quiet_alone_and_resumed(
     """It listens on the loopback only, leaves no process, and what it finished is not repeated."""
     code = f"""
         from pathlib import Path
-        from steersearch.core.objects import ObjectPath
-from steersearch.indexer import ray_cluster, ray_engine
+        from steersearch.indexer import ray_engine
         from steersearch.indexer.library import Library
         from tests.ray_embedders import Noted
         if __name__ == "__main__":
