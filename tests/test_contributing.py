@@ -13,7 +13,22 @@ from steersearch.benchmarks.baselines import cards
 from steersearch.benchmarks.paper import core_world
 from tests.conftest import Run
 
-DOCUMENT = Path(__file__).parents[1] / "docs" / "contributing.md"
+ROOT = Path(__file__).parents[1]
+DOCUMENT = ROOT / "docs" / "contributing.md"
+
+
+def test_the_map_names_every_package() -> None:
+    shown = DOCUMENT.read_text("utf-8").partition("## The map")[2].partition("\n## ")[0]
+    packages = {
+        file.parent.relative_to(ROOT).as_posix()
+        for top in ("core", "indexer", "training", "benchmarks", "steersearch")
+        for file in (ROOT / top).rglob("__init__.py")
+        if not any(folder.is_symlink() for folder in file.parents)
+    }
+    named = {place.strip("/") for place in re.findall(r"`([a-z/]+/)`", shown)}
+    named |= {f"steersearch/{place}" for place in named if place.startswith("cli/")}
+    assert {"core/images", "steersearch/cli/bench"} <= packages
+    assert packages - named == set()
 
 
 def test_a_baseline_is_a_file_and_a_row(run: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
