@@ -146,7 +146,7 @@ class _CrossAttention(nn.Module):
         return keys, values
 
     def forward(self, x: Tensor, text: Tensor, mask: Tensor | None) -> Tensor:
-        """The update (B, T, D), by whichever order of the same products is the faster.
+        """The update (B, T, D), in whichever order of the same products is faster.
 
         In half precision the scores would be rounded in between, where the attention keeps them in float32.
         """

@@ -1,6 +1,6 @@
 """SteerViT, the network top to bottom: a frozen ViT whose tokens a prompt steers (arXiv 2604.02327).
 
-What it takes to use one on photos and prompts is in `predictor`.
+`predictor` applies one to photos and prompts.
 
 Letters: B images, H W pixels, T = P + N backbone tokens (P prefix tokens, N = Hp·Wp patches), D backbone width,
 L text tokens, Dt text width.

@@ -179,6 +179,7 @@ class Build:
         self._contents = Contents(self._all_targets, self._known.values(), pictured, embedded)
 
     def _ask_dates(self) -> None:
+        """Read the capture dates that an older version did not record."""
         present = {file.path for file in self._scan.files}
         undated = (f.path for f in self._known.values() if f.reason is None and f.taken_at_source is None)
         with self._writing():

@@ -83,7 +83,7 @@ class Library:
         is written before `index` has something to write.
 
         model: what `index` uses: a name, a .safetensors or .pth file, a hub id, or an `Embedder`; "auto" is the model
-            that the library has used last, and for a new one the best that can be had on this machine.
+            that the library used last, and for a new one the best available on this machine.
         place: where the library lives; None: where there is one of the first folder, else a folder of its own in the
             user's data directory.
         device: "auto" (the GPU if there is one), "cpu", "cuda".
@@ -126,7 +126,7 @@ class Library:
 
     @property
     def added(self) -> list[Path]:
-        """Folders that the library on disk has not yet, and the next `index` adds to those that it has."""
+        """Folders that the library on disk lacks; the next `index` adds them."""
         return list(self._folders.new) if self.exists else []
 
     @property
@@ -240,7 +240,7 @@ class Library:
         self._folders.reload()
 
     def relocate(self, old: str | Path, new: str | Path) -> Likeness:
-        """Say that the photo folder `old` is at `new` now: nothing is computed, and nothing but that is written.
+        """Record that the photo folder `old` is at `new` now; nothing is computed.
 
         Up to 200 of its photos, evenly spread, are compared by content; the next `index` sees to all others.
         Raises FolderError where fewer than half are the same, or `new` overlaps another folder of the library;
@@ -283,8 +283,8 @@ class Library:
     ) -> Hits:
         """The k photos most like the one at `image` in what `focus` names, best first; all if there are fewer.
 
-        image: of several the mean is searched with: of their embeddings under each focus, at unit length.
-        any_of: search with any of several instead: a photo has the best of its scores with them.
+        image: several are searched with by the mean of their embeddings under each focus, at unit length.
+        any_of: search with each of several instead: a photo has the best of its scores with them.
         focus: None compares whole photos by their unsteered vectors, and steers nothing. Else any text, or several
             with weights: "sofa", ["sofa", ("cushion", 0.5), ("cat", -1)],
             see `Focus`. Photos that have no vector under a focus are steered now, the likeliest first, for `budget_s`
@@ -379,7 +379,7 @@ class Library:
         model: str | None = None,
         view: View | None = None,
     ) -> list[Focus]:
-        """The focuses with the prompt indexes that answer them; a focus that has some already stays as it is.
+        """The focuses with the prompt indexes that answer them; a focus that has some already is left unchanged.
 
         gate_scale, model, view: of the index; None: any, the preferred one first, see `PromptIndexes.choices`. A focus
             without a matching index gets the one that a query will begin: under the model and view that the library
