@@ -177,6 +177,13 @@ def test_what_is_missing_is_named(tmp_path: Path) -> None:
     assert kind_of(tmp_path) is None
 
 
+def test_a_list_in_another_encoding_is_named(visa: Path) -> None:
+    listed = visa / "split_csv/1cls.csv"
+    listed.write_bytes(listed.read_text("utf-8-sig").encode("utf-16"))
+    with pytest.raises(BenchmarkError, match=r"1cls\.csv: not a text in UTF-8"):
+        create({}).load(visa, None)
+
+
 def test_the_stand_in_is_always_the_same() -> None:
     data = anomaly_world.build(2)
     assert data.data_hash == anomaly_world.build(2).data_hash

@@ -86,6 +86,24 @@ def test_phrasecut_as_it_is_published(tmp_path: Path) -> None:
         attribute_flip_data.load(tmp_path, "val", None)
 
 
+def test_phrases_with_other_values_than_published_are_left_out(tmp_path: Path) -> None:
+    (tmp_path / "images").mkdir()
+    Image.new("RGB", (100, 50), "grey").save(tmp_path / "images" / "7.jpg")
+    good = [task(7, "mug", ["red"], [1], 0), task(7, "mug", ["blue"], [3], 60)]
+    odd: list[dict[str, Any]] = [
+        good[0] | {"ann_ids": None},
+        good[0] | {"ann_ids": [[1]]},
+        good[0] | {"image_id": [7]},
+        good[0] | {"phrase": None},
+        good[0] | {"phrase_structure": {"name": "mug", "attributes": [["red"]]}},
+        {key: value for key, value in good[0].items() if key != "ann_ids"},
+    ]
+    (tmp_path / "refer_test.json").write_text(json.dumps([*odd, *good]))
+    assert [pair.phrases for pair in attribute_flip_data.load(tmp_path, "test", None).pairs] == [
+        ("red mug", "blue mug")
+    ]
+
+
 def test_the_stand_in_shows_two_of_a_kind_in_two_colours() -> None:
     data = attribute_flip_world.build(4)
     assert data.data_hash == attribute_flip_world.build(4).data_hash

@@ -155,6 +155,36 @@ def test_what_is_wrong_is_named(folder: Path, tmp_path: Path) -> None:
         read_quality(folder / "stanford_cars")
 
 
+def test_tables_from_elsewhere(folder: Path) -> None:
+    birds = folder / "waterbird_complete95_forest2water2/metadata.csv"
+    names = folder / "ADEChallengeData2016/objectInfo150.txt"
+    before = read_quality(folder)
+    for listed in (birds, names):
+        text = listed.read_text().replace("Idx\tRatio\tTrain\tVal\tStuff\tName\n", "").replace(",y,", ", y ,")
+        listed.write_bytes(b"\xef\xbb\xbf" + text.replace("\n", "\r\n").encode())
+    found = read_quality(folder)
+    assert before is not None
+    assert found is not None
+    assert found.data_hash == before.data_hash
+    assert found.segmented is not None
+    assert found.segmented.classes == {4: "floor", 20: "chair", 9: "windowpane"}
+    birds.write_text("img_id;img_filename;y;split;place\n")
+    with pytest.raises(
+        BenchmarkError, match=r"metadata\.csv: lacks the columns .*; it has img_id;img_filename"
+    ):
+        read_quality(folder)
+    birds.write_text("img_id,img_filename,y\n1,none.jpg,0\n")
+    with pytest.raises(BenchmarkError, match=r"metadata\.csv: lacks the columns place, split"):
+        read_quality(folder)
+    birds.write_text("img_id,img_filename,y,split,place\n1,none.jpg\n")
+    with pytest.raises(BenchmarkError, match="line 2: split, y or place"):
+        read_quality(folder)
+    for listed in (names, birds):
+        listed.write_bytes("img_filename,\u00c5ngstr\u00f6m\n".encode("latin-1"))
+        with pytest.raises(BenchmarkError, match=f"{listed.name}: not a text in UTF-8 .*; save it as UTF-8"):
+            read_quality(listed.parent)
+
+
 def test_a_sweep_has_a_record_of_its_own(folder: Path) -> None:
     assert QualityBenchmark([0, 1], 4).load(folder, 1).name == "quality/gates"
     assert QualityBenchmark([], 4).load(folder, 1).name == "quality"

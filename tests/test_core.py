@@ -347,6 +347,12 @@ def test_an_ablation_finds_the_same_though_it_sees_each_picture_once(
         assert figures[f"{kind}/none"] == metrics["macro_no_prompt"]
 
 
+def test_pictures_may_be_plain_bytes(tmp_path: Path) -> None:
+    pictures = [b"one", None]
+    parquet.write_table(pa.table({"image": pa.array(pictures, pa.binary())}), tmp_path / "test.parquet")
+    assert list(core_data.read_images([tmp_path / "test.parquet"])) == pictures
+
+
 def test_other_data_is_refused_by_name(tmp_path: Path) -> None:
     with pytest.raises(BenchmarkError, match='holds no parquet file of the split "test"; it has 0 others'):
         core_data.parquet_files(tmp_path)
@@ -357,6 +363,10 @@ def test_other_data_is_refused_by_name(tmp_path: Path) -> None:
     with pytest.raises(
         BenchmarkError, match=r"test\.parquet: lacks the columns scene, .*; it has image, label"
     ):
+        core_data.read_rows([tmp_path / "test.parquet"])
+    whole = (tmp_path / "test.parquet").read_bytes()
+    (tmp_path / "test.parquet").write_bytes(whole[: len(whole) // 2])
+    with pytest.raises(BenchmarkError, match=r"test\.parquet: damaged, or not a Parquet file"):
         core_data.read_rows([tmp_path / "test.parquet"])
     twice = [Row("Street", "flag", "1", "the flag."), Row("Street", "flag", "2", "a flag.")]
     with pytest.raises(BenchmarkError, match=r'Street, flag: two prompts, "the flag\." and "a flag\."'):

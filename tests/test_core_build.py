@@ -90,7 +90,7 @@ def test_it_goes_on_where_it_was_stopped(scenes: Path, tmp_path: Path) -> None:
 def test_what_is_rejected_is_left_out(scenes: Path, tmp_path: Path) -> None:
     edits, folder = plan(scenes, TWO, limit=1), tmp_path / "core"
     build(edits, folder, Painter(), side=64)
-    (folder / "rejected.txt").write_text("pictures/park/park-0000-kite.png\n\n")
+    (folder / "rejected.txt").write_text("\ufeffpictures/park/park-0000-kite.png\n\n", "utf-8")
     painter = Painter()
     made = build(edits, folder, painter, side=64)
     assert painter.asked == []

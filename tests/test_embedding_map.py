@@ -73,6 +73,16 @@ def test_a_method_that_needs_a_prompt_has_no_map_without(voc: Path) -> None:
     assert "silhouette_none" not in outcome.metrics
 
 
+def test_lists_with_a_byte_order_mark_name_the_same_pictures(voc: Path) -> None:
+    before = read_voc(voc)
+    for listed in (voc / "ImageSets/Main").iterdir():
+        listed.write_bytes(listed.read_text().replace("\n", "\r\n").encode("utf-8-sig"))
+    after = read_voc(voc)
+    assert before is not None
+    assert after is not None
+    assert (after.data_hash, after.labels) == (before.data_hash, before.labels)
+
+
 def test_what_is_wrong_is_named(voc: Path, tmp_path: Path) -> None:
     for place in (None, tmp_path / "none"):
         with pytest.raises(DataMissingError, match="steersearch bench embedding-map --world"):

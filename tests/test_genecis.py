@@ -115,6 +115,7 @@ def odd_rows() -> list[Any]:
         row(1, "car", 99, 4, 5, 6),
         row(1, None, 3, 4, 5, 6),
         row(1, " ", 3, 4, 5, 6),
+        row(1, 7, 3, 4, 5, 6),
         without,
         7,
     ]
@@ -150,7 +151,7 @@ def test_figures_worked_out_by_hand(published: Path) -> None:
     assert (with_article["prompt"], with_article["r1"], with_article["rows"]) == ("the {}", 50.0, 2)
     assert (bare["prompt"], bare["r1"], bare["r2"], bare["r3"]) == ("{}", 50.0, 50.0, 50.0)
     assert (bare["gallery"], bare["chance"]) == (4.0, 25.0)
-    assert record.settings["left_out"] == {"focus_object": 6}
+    assert record.settings["left_out"] == {"focus_object": 7}
     assert record.data["n"] == 8
     assert set(record.intervals) >= {"r1", "focus_object_r3", "r1_no_prompt"}
 
@@ -177,13 +178,16 @@ def test_boxes_of_visual_genome(published: Path) -> None:
         {"reference": boxed(1), "target": {"image_id": 2401}, "gallery": [boxed(2), boxed(3)], "condition": "blue"},
         {"reference": {**boxed(1), "instance_bbox": [3, 3, 0, 9]}, "target": boxed(2), "gallery": [boxed(2), boxed(3)],
          "condition": "blue"},
+        {"reference": boxed(1), "target": boxed(2, 24, 4), "gallery": [boxed(2), boxed(3)], "condition": "blue"},
+        {"reference": {**boxed(1), "instance_bbox": [3, 3, 1e999, 9]}, "target": boxed(2),
+         "gallery": [boxed(2), boxed(3)], "condition": "blue"},
     ]  # fmt: skip
     (published / "genecis" / "change_attribute.json").write_text(json.dumps(rows))
     data = load(published, None, ("change_attribute",))
     (split,) = data.splits
     assert [len(question.gallery) for question in split.questions] == [3]
     assert len(split) == 4  # two boxes of one photo are two pictures
-    assert data.remarks["left_out"] == {"change_attribute": 2}
+    assert data.remarks["left_out"] == {"change_attribute": 4}
     file = published / "VG_100K" / "2401.jpg"
     assert split.read(0).tobytes() == opened(file, (10, 6, 6, 4)).tobytes()
     assert split.read(0).size[0] == split.read(0).size[1]

@@ -73,6 +73,17 @@ def test_without_heeding_the_text_the_hard_negatives_come_between(published: Pat
     assert Icir().evaluate(deaf, data).metrics["map"] == Icir().evaluate(deaf, data).metrics["map_no_prompt"]
 
 
+def test_lists_from_windows_lose_no_row(published: Path) -> None:
+    before = icir_data.load(published, None)
+    for name in (icir_data.QUERIES, icir_data.DATABASE):
+        text = (published / name).read_text().replace("/", "\\").replace("\n", "\r\n")
+        (published / name).write_bytes(b"\xef\xbb\xbf" + text.encode())
+    assert icir_data.load(published, None).data_hash == before.data_hash
+    (published / icir_data.QUERIES).write_bytes(b"query/a.png,caf\xe9,mug\n")
+    with pytest.raises(BenchmarkError, match=r"query_files\.csv: not a text in UTF-8"):
+        icir_data.load(published, None)
+
+
 def test_what_is_missing_is_said(tmp_path: Path) -> None:
     with pytest.raises(DataMissingError, match=r"no query_files\.csv in"):
         icir_data.load(tmp_path, None)

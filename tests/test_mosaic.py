@@ -167,6 +167,16 @@ def test_what_is_wrong_is_named(voc: Path, tmp_path: Path) -> None:
         benchmark.load(voc, None)
 
 
+def test_a_list_with_a_byte_order_mark_names_the_same_pictures(voc: Path) -> None:
+    listed, before = voc / "ImageSets/Segmentation/val.txt", read_voc(voc).data_hash
+    text = listed.read_text().replace("\n", "\r\n")
+    listed.write_bytes(text.encode("utf-8-sig"))
+    assert read_voc(voc).data_hash == before
+    listed.write_bytes(text.encode("utf-16"))
+    with pytest.raises(BenchmarkError, match=r"val\.txt: not a text in UTF-8"):
+        read_voc(voc)
+
+
 def test_a_tile_keeps_the_shape_of_its_picture() -> None:
     sheet = stitch([Image.new("RGB", (100, 50), "white")], 20)
     assert sheet.getbbox() == (0, 5, 20, 15)

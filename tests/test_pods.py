@@ -203,7 +203,14 @@ def test_what_is_wrong_is_named(folder: Path, tmp_path: Path) -> None:
     parquet.write_table(pa.table({"picture": [1], "label": ["mugs_a"]}), train)
     with pytest.raises(BenchmarkError, match="lacks the columns image; it has picture, label"):
         read_pods(folder)
+    train.write_bytes(good[: len(good) // 2])
+    with pytest.raises(
+        BenchmarkError, match=r"train-00000-of-00001\.parquet: damaged, or not a Parquet file"
+    ):
+        read_pods(folder)
     train.write_bytes(good)
+    (folder / "pods_info.json").write_text('{"class_to_split": []}')
+    assert read_pods(folder).test_split == frozenset()
     write(folder / "data/test-00001-of-00002.parquet", [{"label": LABELS[1], "image": picture((1, 1, 1))}])
     with pytest.raises(BenchmarkError, match="totes_black has references and no test photo"):
         read_pods(folder)

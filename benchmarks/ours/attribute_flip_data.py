@@ -104,20 +104,24 @@ def _couples(tasks: Sequence[Any]) -> Iterator[tuple[dict[str, Any], dict[str, A
     for task in tasks:
         if isinstance(task, dict) and (colour := _colour(task)):
             of_noun = groups.setdefault((task.get("image_id"), task["phrase_structure"]["name"]), [])
-            objects = set(task.get("ann_ids", ()))
+            objects = set(task["ann_ids"])
             if all(_colour(other) != colour and not objects & set(other["ann_ids"]) for other in of_noun):
                 of_noun.append(task)
     yield from ((tasks[0], tasks[1]) for tasks in groups.values() if len(tasks) > 1)
 
 
 def _colour(task: Mapping[str, Any]) -> str:
-    """The colour of a phrase that names only a thing and its colour; "" for any other."""
-    structure = task.get("phrase_structure")
-    if not isinstance(structure, dict) or structure.get("relation_descriptions") or not structure.get("name"):
+    """The colour of a phrase that names only a thing and its colour; "" for any other, and without an id that it
+    needs."""
+    structure, ids = task.get("phrase_structure"), task.get("ann_ids")
+    if not isinstance(structure, dict) or structure.get("relation_descriptions") or not isinstance(ids, list):
+        return ""
+    needed = (structure.get("name"), task.get("phrase"), task.get("image_id"), *ids)
+    if not all(isinstance(value, str | int) and value != "" for value in needed):
         return ""
     attributes = structure.get("attributes")
-    single = isinstance(attributes, list) and len(attributes) == 1
-    return str(attributes[0]) if single and attributes and attributes[0] in COLOURS else ""
+    single = str(attributes[0]) if isinstance(attributes, list) and len(attributes) == 1 else ""
+    return single if single in COLOURS else ""
 
 
 def _pair(first: Mapping[str, Any], second: Mapping[str, Any], picture: Path) -> Pair:

@@ -8,6 +8,7 @@ with another text, or none that a query has, are hard negatives.
 from __future__ import annotations
 
 import csv
+import io
 import logging
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
@@ -19,6 +20,7 @@ from PIL import Image
 from steersearch.benchmarks.harness.benchmark import DataMissingError, Source
 from steersearch.benchmarks.harness.cache import digest_of
 from steersearch.benchmarks.harness.catalogue import card
+from steersearch.benchmarks.harness.table_file import read_text
 from steersearch.core.errors import BenchmarkError
 from steersearch.core.files import remembered_sha256
 from steersearch.core.preprocess import open_image
@@ -115,16 +117,13 @@ def _rows(place: Path, name: str) -> list[Row]:
     """The rows whose pictures exist."""
     found = []
     try:
-        with open(place / name, encoding="utf-8", newline="") as file:
-            for number, row in enumerate(csv.reader(file), 1):
-                picture = place / row[0].strip() if len(row) == 3 else None
-                if picture is None or not picture.is_file():
-                    logger.warning(
-                        "left out: %s, row %d: no picture with a text and an instance", name, number
-                    )
-                    continue
-                found.append((picture, row[1].strip(), row[2].strip()))
-    except (OSError, UnicodeDecodeError, csv.Error) as error:
+        for number, row in enumerate(csv.reader(io.StringIO(read_text(place / name))), 1):
+            picture = place / row[0].strip().replace("\\", "/") if len(row) == 3 else None
+            if picture is None or not picture.is_file():
+                logger.warning("left out: %s, row %d: no picture with a text and an instance", name, number)
+                continue
+            found.append((picture, row[1].strip(), row[2].strip()))
+    except (OSError, csv.Error) as error:
         raise BenchmarkError(f"{place / name}: cannot be read ({error})") from error
     return found
 

@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-import csv
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 
 from steersearch.benchmarks.harness.benchmark import Source
 from steersearch.benchmarks.harness.label_file import read_mask
+from steersearch.benchmarks.harness.table_file import read_table
 from steersearch.benchmarks.harness.viewing import Opener, digest, evenly
 from steersearch.core.errors import BenchmarkError
 from steersearch.core.preprocess import open_image
@@ -87,7 +87,7 @@ def read_visa(root: Path, limit: int | None = None) -> Items:
     """
     listed = root / _VISA_LIST
     by_object: dict[str, list[tuple[Item, list[Path]]]] = {}
-    for number, row in enumerate(_rows(listed), 2):
+    for number, row in read_table(listed, ("object", "split", "label", "image", "mask")):
         if row["split"] != "test":
             continue
         if row["label"] not in ("normal", "anomaly"):
@@ -112,16 +112,6 @@ def kind_of(root: Path) -> Callable[[Path, int | None], Items] | None:
     if root.is_dir() and any((path / "test").is_dir() for path in root.iterdir()):
         return read_mvtec
     return None
-
-
-def _rows(listed: Path) -> Iterator[dict[str, str]]:
-    with listed.open(newline="", encoding="utf-8-sig") as opened:
-        reader = csv.DictReader(opened)
-        lacking = {"object", "split", "label", "image", "mask"} - set(reader.fieldnames or ())
-        if lacking:
-            raise BenchmarkError(f"{listed}: lacks the columns {', '.join(sorted(lacking))}")
-        for row in reader:
-            yield {key: (value or "").strip() for key, value in row.items() if key}
 
 
 def _item(name: str, defect: str, picture: Path, mask: Path | None) -> tuple[Item, list[Path]]:

@@ -28,6 +28,7 @@ import pyarrow.parquet as parquet
 from PIL import Image, ImageFilter
 
 from steersearch.benchmarks.harness.benchmark import Report
+from steersearch.benchmarks.harness.table_file import read_text
 from steersearch.benchmarks.harness.viewing import Progress
 from steersearch.core.errors import BenchmarkError, ImageError, MissingExtraError
 from steersearch.core.files import drafted, read_json, write_atomically
@@ -145,7 +146,7 @@ def build(
 def rejected(folder: Path) -> set[str]:
     """The files named in rejected.txt, as the review page shows them."""
     listed = folder / "rejected.txt"
-    return set(map(str.strip, listed.read_text("utf-8").splitlines())) if listed.is_file() else set()
+    return set(map(str.strip, read_text(listed).splitlines())) if listed.is_file() else set()
 
 
 def _same_as_before(edits: list[Edit], folder: Path, side: int, seed: int) -> None:

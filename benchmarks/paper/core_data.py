@@ -14,12 +14,11 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-import pyarrow.parquet as parquet
-
 from steersearch.benchmarks.harness.benchmark import DataMissingError, Source
 from steersearch.benchmarks.harness.cache import digest_of, kept_dataset
 from steersearch.benchmarks.harness.catalogue import card
 from steersearch.benchmarks.harness.embeddings import Gallery
+from steersearch.benchmarks.harness.table_file import opened_parquet, picture_in
 from steersearch.core.errors import BenchmarkError, ImageError
 from steersearch.core.files import file_sha256
 from steersearch.core.hub import why_unreachable
@@ -153,11 +152,14 @@ def read_rows(files: list[Path]) -> list[Row | str]:
     """All rows without their pictures; for an unusable one the reason. Raises BenchmarkError for other columns."""
     rows: list[Row | str] = []
     for path in files:
-        names = parquet.read_schema(path).names
-        lacking = [name for name in ("image", *COLUMNS) if name not in names]
-        if lacking:
-            raise BenchmarkError(f"{path}: lacks the columns {', '.join(lacking)}; it has {', '.join(names)}")
-        read = parquet.read_table(path, columns=list(COLUMNS)).to_pydict()
+        with opened_parquet(path) as file:
+            names = file.schema_arrow.names
+            lacking = [name for name in ("image", *COLUMNS) if name not in names]
+            if lacking:
+                raise BenchmarkError(
+                    f"{path}: lacks the columns {', '.join(lacking)}; it has {', '.join(names)}"
+                )
+            read = file.read(columns=list(COLUMNS)).to_pydict()
         for number, values in enumerate(zip(*(read[name] for name in COLUMNS), strict=True)):
             texts = ["" if value is None else str(value).strip() for value in values]
             empty = [name for name, text in zip(COLUMNS, texts, strict=True) if not text]
@@ -168,10 +170,9 @@ def read_rows(files: list[Path]) -> list[Row | str]:
 def read_images(files: list[Path]) -> Iterator[bytes | None]:
     """The pictures as files, in the order of `read_rows`; None for a row without one."""
     for path in files:
-        with parquet.ParquetFile(path) as opened:
-            for batch in opened.iter_batches(ROWS_AT_ONCE, columns=["image"]):
-                for image in batch.column("image").to_pylist():
-                    yield None if image is None else image["bytes"]
+        with opened_parquet(path) as file:
+            for batch in file.iter_batches(ROWS_AT_ONCE, columns=["image"]):
+                yield from map(picture_in, batch.column("image").to_pylist())
 
 
 def _unpack(files: list[Path], limit: int | None, folder: Path) -> dict[str, Any]:

@@ -9,6 +9,7 @@ from pathlib import Path
 from PIL import Image
 
 from steersearch.benchmarks.harness.benchmark import Source
+from steersearch.benchmarks.harness.table_file import read_text
 from steersearch.benchmarks.harness.viewing import Opener, digest, evenly
 from steersearch.benchmarks.paper.mosaic_data import VOC_LICENCE, voc_root
 from steersearch.core.errors import BenchmarkError
@@ -63,7 +64,7 @@ def read_voc(folder: Path, limit: int | None = None) -> Photos | None:
         listed = root / f"ImageSets/Main/{name}_val.txt"
         if not listed.is_file():
             raise BenchmarkError(f"{listed}: is missing")
-        for number, line in enumerate(listed.read_text("utf-8").splitlines(), 1):
+        for number, line in enumerate(read_text(listed).splitlines(), 1):
             columns = line.split()
             if len(columns) == 2 and columns[1] in ("1", "0", "-1"):
                 marks.setdefault(columns[0], {})[name] = columns[1]

@@ -7,6 +7,7 @@ whose pictures are boxes cut out with their surroundings.
 from __future__ import annotations
 
 import logging
+import math
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -19,8 +20,9 @@ from PIL import Image
 from steersearch.benchmarks.harness.benchmark import DataMissingError, Source
 from steersearch.benchmarks.harness.cache import digest_of
 from steersearch.benchmarks.harness.catalogue import card
-from steersearch.core.errors import BenchmarkError
+from steersearch.core.errors import BenchmarkError, ImageError
 from steersearch.core.files import file_sha256, read_json
+from steersearch.core.images.reader import read_header
 from steersearch.core.preprocess import open_image
 
 DILATION = 0.7  # of a box's width and height
@@ -194,8 +196,8 @@ def _usual_gallery(rows: Sequence[Any]) -> int:
 
 def _pictures_of(row: Any, place: Path, usual: int) -> list[_Picture]:
     """Reference, target, and the others of the gallery."""
-    if not str(row["condition"] or "").strip():
-        raise ValueError("its condition is empty")
+    if not isinstance(row["condition"], str) or not row["condition"].strip():
+        raise ValueError("its condition is empty, or not a text")
     if len(row["gallery"]) != usual:
         raise ValueError(f"{len(row['gallery'])} pictures in its gallery, elsewhere {usual}")
     return [_picture(entry, place) for entry in (row["reference"], row["target"], *row["gallery"])]
@@ -205,9 +207,16 @@ def _picture(entry: Mapping[str, Any], place: Path) -> _Picture:
     if "val_image_id" in entry:
         return _Picture(_found(place, COCO, f"{int(entry['val_image_id']):012d}.jpg"), None)
     x, y, width, height = (float(value) for value in entry["instance_bbox"])
-    if not (width > 0 and height > 0):
+    if not (0 < width < math.inf and 0 < height < math.inf):
         raise ValueError(f"a box of {width:g} x {height:g} pixels")
-    return _Picture(_found(place, VISUAL_GENOME, f"{entry['image_id']}.jpg"), (x, y, width, height))
+    file = _found(place, VISUAL_GENOME, f"{entry['image_id']}.jpg")
+    try:
+        (wide, high), _ = read_header(file)
+    except ImageError as error:
+        raise ValueError(str(error)) from error
+    if not (-width < x < wide and -height < y < high):
+        raise ValueError(f"a box at {x:g}, {y:g} outside of the {wide} x {high} pixels of {file.name}")
+    return _Picture(file, (x, y, width, height))
 
 
 def _found(place: Path, folders: Sequence[str], name: str) -> Path:

@@ -13,6 +13,7 @@ from PIL import Image
 
 from steersearch.benchmarks.harness.benchmark import Report, Source
 from steersearch.benchmarks.harness.label_file import VOID, Labels, read_labels, voc_colours
+from steersearch.benchmarks.harness.table_file import read_text
 from steersearch.benchmarks.harness.viewing import Opener, Progress, digest
 from steersearch.core.errors import BenchmarkError
 from steersearch.core.files import read_json, write_atomically
@@ -115,7 +116,7 @@ def read_voc(folder: Path, limit: int | None = None) -> Mosaics:
     root = voc_root(folder)
     if root is None:
         raise BenchmarkError(f"{folder}: no {LISTED} in it, nor in VOCdevkit/VOC2012 below")
-    names = (root / LISTED).read_text("utf-8").split()
+    names = read_text(root / LISTED).split()
     if not names:
         raise BenchmarkError(f"{root / LISTED}: it names no picture")
     names = names[: None if limit is None else 4 * limit]

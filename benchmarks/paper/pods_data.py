@@ -11,10 +11,10 @@ from itertools import chain
 from pathlib import Path
 from typing import Any
 
-import pyarrow.parquet as parquet
 from PIL import Image
 
 from steersearch.benchmarks.harness.benchmark import Source
+from steersearch.benchmarks.harness.table_file import opened_parquet, picture_in
 from steersearch.benchmarks.harness.viewing import Opener, digest
 from steersearch.core.errors import BenchmarkError
 from steersearch.core.files import parse_json, read_json
@@ -139,15 +139,15 @@ class _Row:
 @lru_cache(maxsize=2)  # the current group, and the one before it, which other threads may still read
 def _contents(path: Path, _mtime: int, group: int) -> list[bytes | None]:
     """The pictures of a row group, as files."""
-    with parquet.ParquetFile(path) as found:
+    with opened_parquet(path) as found:
         images = found.read_row_group(group, columns=["image"]).column("image").to_pylist()
-    return [None if image is None else image["bytes"] for image in images]
+    return [picture_in(image) for image in images]
 
 
 def _rows(folder: Path, split: str) -> Iterator[_Row]:
     """All rows, in order. Raises BenchmarkError for other columns and labels of no known kind."""
     for path in _files(folder, split):
-        with parquet.ParquetFile(path) as found:
+        with opened_parquet(path) as found:
             schema = found.schema_arrow
             lacking = [name for name in _COLUMNS if name not in schema.names]
             if lacking:
@@ -203,7 +203,9 @@ def _prompts(folder: Path, labels: Sequence[str]) -> dict[str, dict[str, str | N
 
 
 def _test_split(folder: Path, labels: Sequence[str]) -> frozenset[str]:
-    splits = _read_json(folder / "pods_info.json").get("class_to_split", {})
+    splits = _read_json(folder / "pods_info.json").get("class_to_split")
+    if not isinstance(splits, dict):
+        return frozenset()
     return frozenset(label for label in labels if splits.get(label) == "test")
 
 

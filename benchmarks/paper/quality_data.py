@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import csv
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import partial
@@ -13,6 +12,7 @@ from PIL import Image
 
 from steersearch.benchmarks.harness.benchmark import Source
 from steersearch.benchmarks.harness.label_file import Labels, read_labels
+from steersearch.benchmarks.harness.table_file import read_table, read_text
 from steersearch.benchmarks.harness.viewing import Opener, digest, evenly
 from steersearch.core.errors import BenchmarkError
 from steersearch.core.preprocess import open_image
@@ -140,20 +140,19 @@ def read_waterbirds(folder: Path, limit: int | None = None) -> LabelledSet | Non
         return None
     listed = root / "metadata.csv"
     parts: dict[str, list[tuple[Path, int, int]]] = {"train": [], "test": [], "val": []}
-    with listed.open(newline="", encoding="utf-8-sig") as opened:
-        for number, row in enumerate(csv.DictReader(opened), 2):
-            split = _WATERBIRDS_SPLITS.get(row["split"].strip())
-            if split is None or row["y"] not in ("0", "1") or row["place"] not in ("0", "1"):
-                raise BenchmarkError(f"{listed}, line {number}: split, y or place is none of its numbers")
-            path = root / row["img_filename"]
-            if not path.is_file():
-                raise BenchmarkError(f"{listed}, line {number}: {path.name} is missing")
-            parts[split].append((path, int(row["y"]), 2 * int(row["y"]) + int(row["place"])))
+    for number, row in read_table(listed, ("img_filename", "y", "split", "place")):
+        split = _WATERBIRDS_SPLITS.get(row["split"])
+        if split is None or row["y"] not in ("0", "1") or row["place"] not in ("0", "1"):
+            raise BenchmarkError(f"{listed}, line {number}: split, y or place is none of its numbers")
+        path = root / row["img_filename"]
+        if not path.is_file():
+            raise BenchmarkError(f"{listed}, line {number}: {path.name} is missing")
+        parts[split].append((path, int(row["y"]), 2 * int(row["y"]) + int(row["place"])))
     return _labelled("waterbirds", "the bird", 2, parts["train"], parts["test"], limit)
 
 
 def _is_waterbirds(listed: Path) -> bool:
-    return listed.is_file() and "img_filename" in listed.open(encoding="utf-8-sig").readline()
+    return listed.is_file() and b"img_filename" in listed.read_bytes().partition(b"\n")[0]
 
 
 def _below(folder: Path) -> list[Path]:
@@ -245,9 +244,9 @@ def _segmented(picture: Path, labels: Path) -> Segmented:
 def _class_names(listed: Path) -> dict[int, str]:
     """Number -> the first of its names. Lines are: number, ratio, counts, whether it is stuff, names, by tabs."""
     names: dict[int, str] = {}
-    for line in listed.read_text("utf-8").splitlines():
+    for line in read_text(listed).splitlines():
         columns = [column.strip() for column in line.split("\t")]
-        if len(columns) > 1 and columns[0].isdigit():
+        if len(columns) > 1 and columns[0].isdecimal():
             names[int(columns[0])] = columns[-1].split(",")[0].strip()
     if not names:
         raise BenchmarkError(f"{listed}: names no class")
