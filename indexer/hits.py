@@ -130,9 +130,12 @@ class Searched:
     def __str__(self) -> str:
         how = ""
         if self.region is not None:
-            several = len(self.region.boxes)
-            region = f"the region {self.region}" if several == 1 else f"{several:,} marked boxes"
-            how = f"; by {region} of the query photo{' and the focus' if self.focuses else ''}"
+            several = self.num_query_photos > 1
+            number = len(self.region.boxes)
+            boxes = f"{number:,} marked {'box' if number == 1 else 'boxes'}"
+            region = f"the region {self.region}" if number == 1 and not several else boxes
+            focus = " and the focus" if self.focuses else ""
+            how = f"; by {region} of the query photo{'s' if several else ''}{focus}"
         elif self.unsteered is not None:
             how = "; no focus: plain similarity"
         if self.num_query_photos > 1:

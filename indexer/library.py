@@ -290,10 +290,10 @@ class Library:
             see `Focus`. Photos that have no vector under a focus are steered now, the likeliest first, for `budget_s`
             seconds (None: 5), and their vectors are kept. `Hits.searched` says how many photos were compared; if they
             are too few to rank, there are no hits.
-        region: a box in the query photo, of which there is one: "120,80,300,260" or four numbers (left, top, right,
-            bottom in pixels of the upright photo), "10%,20%,50%,60%", or a `Region`; or several boxes with ";" between
-            them. What it shows is looked for in the regions of all photos, and nothing is steered; with a focus too,
-            the score is the mean of both, see `Hit.score`.
+        region: a box in the query photo: "120,80,300,260" or four numbers (left, top, right, bottom in pixels of the
+            upright photo), "10%,20%,50%,60%", or a `Region`; or several boxes with ";" between them; of several photos
+            a part of each with "/" between them, nothing for a whole photo. What it shows is looked for in the regions
+            of all photos, and nothing is steered; with a focus too, the score is the mean of both, see `Hit.score`.
         gate_scale, model, view: select among several indexes of a prompt, see `resolve`; the photo is embedded under
             the settings of that index. If the library has the photo, its stored embedding is the query and no model is
             loaded.

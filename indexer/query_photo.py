@@ -24,7 +24,7 @@ from steersearch.indexer.loader import content_hash
 from steersearch.indexer.manifest import PromptIndex, UnsteeredIndex
 from steersearch.indexer.prompt_features import features_of
 from steersearch.indexer.query_terms import Focus
-from steersearch.indexer.region import Area
+from steersearch.indexer.region import Area, Part, Parts, parts_of
 from steersearch.indexer.regions import RegionArrays, regions_of
 from steersearch.indexer.scan import changed_at
 from steersearch.indexer.snapshot import Snapshot
@@ -130,12 +130,12 @@ class QueryPhoto:
         return found
 
     def marked(
-        self, region: Area, index: UnsteeredIndex, gallery: Snapshot, arrays: RegionArrays, rows: Rows
+        self, part: Part | None, index: UnsteeredIndex, gallery: Snapshot, arrays: RegionArrays, rows: Rows
     ) -> Marked:
-        """What the region of the photo shows: by the stored regions where the gallery has the photo, else by the model.
+        """What a part of the photo shows: by the stored regions where the gallery has the photo, else by the model.
 
-        rows: of each photo of the gallery its row in `arrays`.
-        Raises ArgumentError for a region that does not lie in what the model sees of the photo; ImageError,
+        part: None: all that the model sees.  rows: of each photo of the gallery its row in `arrays`.
+        Raises ArgumentError for a part that does not lie in what the model sees of the photo; ImageError,
         ModelMismatchError, SteerSearchError.
         """
         row = self.row_in(gallery)
@@ -143,7 +143,8 @@ class QueryPhoto:
             self.picture.size if row is None else (gallery.value("width", row), gallery.value("height", row))
         )
         seen = VectorSettings.from_dict(index.preprocessing).preprocess.region(size)
-        inside = region.patches(size, seen, (arrays.patches.shape[1], arrays.patches.shape[2]))
+        grid = (arrays.patches.shape[1], arrays.patches.shape[2])
+        inside = np.ones(grid, dtype=bool) if part is None else part.patches(size, seen, grid)
         if row is None:
             tokens = self._seen_unsteered(index).patches[0]
             if tokens.shape[:2] != inside.shape:
@@ -306,12 +307,17 @@ class QueryPhotos:
         ]
 
     def _joined(self, embeddings: Sequence[Floats]) -> Floats:
-        stacked = np.stack(embeddings)
-        if self.any_of:
-            return stacked
-        mean = stacked.mean(axis=0, dtype=np.float64)
-        unit: Floats = (mean / max(float(np.linalg.norm(mean)), 1e-12)).astype(np.float32)
-        return unit
+        return embedding_of_several(np.stack(embeddings), any_of=self.any_of)
+
+
+def embedding_of_several(embeddings: Floats, *, any_of: bool) -> Floats:
+    """What q query photos are searched with: their embeddings (q, dim) as they are, or their mean (dim,) at unit
+    length."""
+    if any_of:
+        return embeddings
+    mean = embeddings.mean(axis=0, dtype=np.float64)
+    unit: Floats = (mean / max(float(np.linalg.norm(mean)), 1e-12)).astype(np.float32)
+    return unit
 
 
 AnyQuery = QueryPhoto | QueryPhotos
@@ -326,8 +332,12 @@ def checked_images(
         raise ArgumentError("image", images, "name at least one")
     if any_of and len(images) == 1:
         raise ArgumentError("any_of", any_of, "needs several images")
-    if region is not None and len(images) > 1:
-        raise ArgumentError("region", str(region), "needs a single image, in which the box lies")
+    if isinstance(region, Parts) and len(region.each) != len(images):
+        reason = f"is of {len(region.each):,} photos, and there are {len(images):,}"
+        raise ArgumentError("region", str(region), reason)
+    if region is not None and len(parts_of(region)) != len(images):
+        reason = 'needs a single image, or a part of each: "/" between them, nothing for a whole photo'
+        raise ArgumentError("region", str(region), reason)
     return images
 
 

@@ -15,6 +15,7 @@ from steersearch.core.errors import ArgumentError, in_digits
 
 Box = tuple[float, float, float, float]  # left, top, right, bottom
 MOST_BOXES = 500  # more than runs of patches in any grid of ours
+MOST_PARTS = 100  # photos
 _NUMBER = re.compile(r"\s*(\d+\.?\d*|\.\d+)\s*(%?)\s*")
 
 
@@ -103,13 +104,50 @@ class Boxes:
         return found
 
 
-Area: TypeAlias = Region | Boxes
+Part: TypeAlias = Region | Boxes
+
+
+@dataclass(frozen=True)
+class Parts:
+    """A part of each of several photos, in their order; None: the whole photo. Raises ArgumentError where all are
+    whole."""
+
+    each: tuple[Part | None, ...]
+
+    def __post_init__(self) -> None:
+        if not any(self.each):
+            raise ArgumentError("region", str(self), "marks no part of any photo")
+
+    @property
+    def boxes(self) -> tuple[Region, ...]:
+        return tuple(box for part in self.each if part is not None for box in part.boxes)
+
+    def __str__(self) -> str:
+        """As `as_region` reads it."""
+        return "/".join("" if part is None else str(part) for part in self.each)
+
+
+Area: TypeAlias = Part | Parts
 AnyRegion: TypeAlias = str | Sequence[float] | Area
+
+
+def parts_of(region: Area) -> tuple[Part | None, ...]:
+    """Of each query photo the part that is marked; None: the whole photo."""
+    return region.each if isinstance(region, Parts) else (region,)
 
 
 def as_region(region: AnyRegion) -> Area:
     """A region as it is; "120,80,300,260" or four numbers: pixels; "10%,20%,50%,60%": percent; several boxes with ";"
-    between them. Raises ArgumentError."""
+    between them; those of several photos with "/" between these, nothing for a whole photo. Raises ArgumentError."""
+    if isinstance(region, Parts):
+        return region
+    if isinstance(region, str) and "/" in region:
+        given = region.split("/", MOST_PARTS)
+        return Parts(tuple(_as_part(part) if part.strip() else None for part in given))
+    return _as_part(region)
+
+
+def _as_part(region: str | Sequence[float] | Part) -> Part:
     if isinstance(region, str) and ";" in region:
         boxes = [_as_box(box) for box in region.split(";", MOST_BOXES)]
         return Boxes(tuple(boxes))

@@ -24,7 +24,7 @@ from steersearch.indexer.progress import ProgressEvent
 from steersearch.indexer.query_photo import AnyQuery, Marked, QueryPhoto
 from steersearch.indexer.query_terms import Focus
 from steersearch.indexer.ranking import Ranking, rank, rank_by_presence, rank_scores
-from steersearch.indexer.region import Area
+from steersearch.indexer.region import Area, parts_of
 from steersearch.indexer.regions import (
     RegionArrays,
     RegionSnapshot,
@@ -43,7 +43,7 @@ class Search:
     embedder_of: the model that made an index; asked only where something has to be computed.
     filters: only photos that pass are steered, compared and found.
     unsteered: what the query is compared in where there are no focuses, and by the region.
-    region: of the one query photo, which hits are to match, beside the focuses if there are any.
+    region: of the query photo or photos, which hits are to match, beside the focuses if there are any.
     doubt: see `Searched`.
     """
 
@@ -207,14 +207,16 @@ class Search:
         return unsteered_snapshot(self._galleries.place, self._unsteered, self._kept)
 
     @cached_property
-    def _marked(self) -> Marked:
+    def _marked(self) -> list[Marked]:
+        """Of each query photo."""
         assert self._query is not None
         assert self._region is not None
         assert self._unsteered is not None
         arrays, rows = self._arrays_and_rows
-        return self._query.photos[0].marked(
-            self._region, self._unsteered, self._unsteered_gallery, arrays, rows
-        )
+        return [
+            photo.marked(part, self._unsteered, self._unsteered_gallery, arrays, rows)
+            for photo, part in zip(self._query.photos, parts_of(self._region), strict=True)
+        ]
 
     @property
     def _arrays_and_rows(self) -> tuple[RegionArrays, Rows]:
@@ -226,9 +228,13 @@ class Search:
 
     @cached_property
     def _matches(self) -> Floats:
-        """(n,): how well each photo of the unsteered gallery matches the region."""
+        """(n,): how well each photo of the unsteered gallery matches the region; of the parts of several photos in the
+        mean, or the best of them."""
+        assert self._query is not None
         arrays, rows = self._arrays_and_rows
-        return matches(arrays, rows, self._marked.vectors, self._marked.shares)
+        each = [matches(arrays, rows, marked.vectors, marked.shares) for marked in self._marked]
+        found: Floats = np.max(each, axis=0) if self._query.any_of else np.mean(each, axis=0)
+        return found
 
     def _matches_in(self, gallery: Snapshot) -> Floats:
         """The same for the photos of another gallery; NaN for those without regions."""
@@ -246,7 +252,9 @@ class Search:
         arrays, rows = self._arrays_and_rows
         row = self._unsteered_gallery.row_of(image_id)
         assert row is not None
-        return arrays.match(int(rows[row]), self._marked.vectors)
+        parts = zip(self._marked, parts_of(self._region), strict=True)
+        vectors = np.concatenate([marked.vectors for marked, part in parts if part is not None])
+        return arrays.match(int(rows[row]), vectors)
 
     # steering
 

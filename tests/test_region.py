@@ -147,6 +147,28 @@ def test_several_boxes_search_by_what_is_in_any_of_them(library: Library, photos
     assert "by 2 marked boxes of the query photo" in str(both.searched)
 
 
+@pytest.mark.parametrize("any_of", [False, True], ids=["mean", "any"])
+@pytest.mark.parametrize("other", ["0%,0%,100%,40%", ""], ids=["parts", "whole"])
+def test_parts_of_several_photos_count_in_the_mean_or_by_the_best(
+    library: Library, photos: Path, stranger: Path, other: str, any_of: bool
+) -> None:
+    asked = [stranger, photos / "green.png"]
+    hits = library.query(asked, region=f"{TOP}/{other}", any_of=any_of, include_query=True)
+    red, green = (
+        {hit.path: hit.score for hit in library.query(photo, region=part, include_query=True)}
+        for photo, part in ((stranger, TOP), (asked[1], "0%,0%,100%,100%"))
+    )
+    wanted = {path: max(red[path], green[path]) if any_of else (red[path] + green[path]) / 2 for path in red}
+    assert {hit.path: hit.score for hit in hits} == pytest.approx(wanted, abs=1e-5)
+    assert any_of or names(hits)[0] == "red over green"
+    boxes = "2 marked boxes" if other else "1 marked box"
+    how = "any" if any_of else "the mean"
+    assert str(hits.searched) == f"exact; by {boxes} of the query photos; by {how} of 2 photos"
+    if not other:  # what is whole lights up nowhere
+        hit = next(hit for hit in hits if hit.path.stem == "red over green")
+        assert hit.heatmap[:, 0].tolist() == pytest.approx([1, 0], abs=1e-6)
+
+
 def test_a_hit_shows_where_it_matches(library: Library, stranger: Path) -> None:
     hit = next(hit for hit in library.query(stranger, region=TOP) if hit.path.stem == "red over green")
     assert hit.heatmap.shape == (2, 1)

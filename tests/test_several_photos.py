@@ -139,6 +139,11 @@ def test_what_does_not_go_together_is_refused(run: Run, library: Library, photos
     assert run("query", one, "--any").code == 2
     with pytest.raises(ArgumentError, match="single image"):
         library.query([one, two], region="10%,10%,60%,90%")
+    with pytest.raises(ArgumentError, match="3 photos, and there are 2"):
+        library.query([one, two], region="10%,10%,60%,90%//")
+    with pytest.raises(ArgumentError, match="marks no part"):
+        library.query([one, two], region="/")
+    assert run("query", one, "--region", "10%,10%,60%,90%/").code == 2
     with pytest.raises(ArgumentError, match="several"):
         library.query(one, any_of=True)
     with pytest.raises(ArgumentError, match="at least one"):

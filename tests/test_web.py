@@ -436,7 +436,22 @@ def test_the_dial_at_one_gives_the_scores_of_the_search(
     dialled = client.get(f"{root}/dial", params=library_focus | {"photos": photos, "gate_scale": 1.0}).json()
     assert dialled["scores"] == pytest.approx([hit["score"] for hit in found["hits"]], abs=2e-3)
     assert len(dialled["layers"][0]) == len(photos)
-    Image.open(io.BytesIO(base64.b64decode(dialled["query_layers"][0])))
+    Image.open(io.BytesIO(base64.b64decode(dialled["query_layers"][0][0])))
+
+
+@pytest.mark.parametrize("any_of", [False, True], ids=["mean", "any"])
+def test_the_dial_steers_all_query_photos(
+    client: TestClient, root: str, ids: dict[str, str], photos: Path, any_of: bool
+) -> None:
+    sent = client.post("/api/v1/uploads", content=(photos / "red.jpg").read_bytes()).json()["id"]
+    asked = {"image": ids["blue"], "upload": sent, "any": any_of, "focus": ["the red thing", "a cat:-0.5"]}
+    found = client.get(f"{root}/search", params=asked).json()
+    dialled = client.get(
+        f"{root}/dial", params=asked | {"photos": [hit["image_id"] for hit in found["hits"]]}
+    ).json()
+    assert dialled["scores"] == pytest.approx([hit["score"] for hit in found["hits"]], abs=2e-3)
+    assert [len(layers) for layers in dialled["query_layers"]] == [2, 2]
+    assert [len(layers) for layers in dialled["layers"]] == [len(found["hits"])] * 2
 
 
 def test_the_dial_steers_at_the_scale_that_it_says(

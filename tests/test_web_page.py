@@ -285,9 +285,9 @@ def test_heatmaps_can_be_hidden(watched: Watched) -> None:
     until(page, f"{opacity} === '0'")
 
 
-def brush(page: Any, *points: tuple[float, float]) -> None:
-    """Draw over the query photo from point to point, given as shares of its sides."""
-    box = page.locator("#patches").bounding_box()
+def brush(page: Any, *points: tuple[float, float], number: int = 0) -> None:
+    """Draw over a query photo from point to point, given as shares of its sides."""
+    box = page.locator(".patches").nth(number).bounding_box()
     at = [(box["x"] + x * box["width"], box["y"] + y * box["height"]) for x, y in points]
     page.mouse.move(*at[0])
     page.mouse.down()
@@ -304,14 +304,14 @@ def test_patches_are_marked_by_brush_and_keys_and_light_up_in_the_hits(watched: 
     page = watched.page
     choose_first(page)
     page.click("#brush")
-    page.wait_for_selector("#patches:visible")
+    page.wait_for_selector(".patches:visible")
     brush(page, (0.3, 0.3), (0.5, 0.3), (0.5, 0.5))
     wait_for_status(page, "^exact.*marked box")
     stroke = region(page)
     assert ";" in stroke
     until(page, "document.querySelectorAll('#hits .heat:not([hidden])').length > 3")
     assert page.get_attribute("#hits .heat", "src").startswith("data:image/png")
-    page.focus("#patches")
+    page.focus(".patches")
     for key in ("ArrowDown", "ArrowDown", "Space"):
         page.keyboard.press(key)
     until(page, f"new URLSearchParams(location.search).get('region') !== {stroke!r}")
@@ -359,9 +359,39 @@ def test_a_second_and_a_third_photo_are_searched_with(watched: Watched, served: 
     wait_for_status(page, "^exact.*any of 3 photos")
     for _ in range(2):
         page.click("#query-photos li:last-child button")
-    until(page, "document.querySelectorAll('#query-photos li').length === 0")
+    until(page, "document.querySelectorAll('#query-photos li').length === 1")
     wait_for_status(page, "^exact")
     assert hits(page) == alone
+
+
+def test_the_dial_steers_all_query_photos_and_a_part_of_one_is_marked(watched: Watched) -> None:
+    page = watched.page
+    choose_first(page)
+    page.click("#hits li:nth-child(4) > button")
+    page.click("#viewer-add")
+    wait_for_status(page, "^exact.*mean of 2 photos")
+    ask(page, PROMPT)
+    page.wait_for_selector("#dial-section:visible")
+    page.evaluate("() => { const dial = document.getElementById('dial'); dial.value = 0.3; dial.oninput(); }")
+    until(page, "/Exact at 0.30/.test(document.getElementById('dial-note').innerText)")
+    heats = page.locator("#query-photos .heat").evaluate_all("all => all.map(one => one.src.slice(0, 14))")
+    assert heats == ["data:image/png"] * 2
+    page.click("#brush")
+    page.wait_for_selector(".patches:visible")
+    brush(page, (0.3, 0.3), (0.6, 0.6), number=1)
+    wait_for_status(page, "^exact.*of the query photos and the focus; by the mean of 2 photos")
+    assert region(page).startswith("/")
+    until(page, "document.getElementById('dial').disabled")
+    assert "while a part is marked" in page.inner_text("#dial-note")
+    page.click("#brush")
+    shot(page, "page-part-of-several")
+    page.reload()
+    wait_for_status(page, "^exact.*of the query photos and the focus")
+    until(page, "document.querySelectorAll('.patches:not([hidden])').length === 1")
+    assert page.locator("#query-photos li").nth(1).locator(".patches:visible").count() == 1
+    page.click("#clear-mark")
+    wait_for_status(page, "^exact.*mean of 2 photos")
+    until(page, "!document.getElementById('dial').disabled")
 
 
 def test_two_prompts_stand_side_by_side_on_the_query_photo(watched: Watched) -> None:
@@ -527,7 +557,7 @@ def test_axe_finds_nothing_serious(watched: Watched, scheme: str) -> None:
     assert serious() == []
     shot(page, f"page-{scheme}")
     page.click("#brush")
-    page.wait_for_selector("#patches:visible")
+    page.wait_for_selector(".patches:visible")
     brush(page, (0.3, 0.3), (0.5, 0.5))
     wait_for_status(page, "^exact.*and the focus")
     assert serious() == []

@@ -38,6 +38,7 @@ from steersearch.cli.search_options import (
     region_of,
     without_focus,
 )
+from steersearch.indexer.region import parts_of
 from steersearch.query_source import STDIN, is_temporary, photo_from, photo_from_clipboard
 from steersearch.views import terminal
 
@@ -73,7 +74,7 @@ def command(
             metavar="LEFT,TOP,RIGHT,BOTTOM",
             parser=region_of,
             help="A box in the photo, in pixels (120,80,300,260) or percent (10%,20%,50%,60%): find what it shows, "
-            "without words. With a focus, both count.",
+            "without words. With a focus, both count. Of several photos a part of each, with / between them.",
         ),
     ] = None,
     k: Annotated[int, typer.Option("-k", metavar="K", min=1, help="Number of hits.")] = 10,
@@ -130,8 +131,9 @@ def command(
     sources = image or []
     if bool(sources) == clipboard:
         raise typer.BadParameter("give a photo, or --clipboard", param_hint="IMAGE")
-    if region is not None and len(sources) > 1:
-        raise typer.BadParameter("needs a single IMAGE, in which the box lies", param_hint="--region")
+    if region is not None and len(parts_of(region)) != max(1, len(sources)):
+        reason = 'needs a single IMAGE, or a part of each: "/" between them, nothing for a whole photo'
+        raise typer.BadParameter(reason, param_hint="--region")
     if any_of and len(sources) < 2:
         raise typer.BadParameter("needs several IMAGEs", param_hint="--any")
     if focus is not None and len(sources) > 1:

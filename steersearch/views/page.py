@@ -23,6 +23,7 @@ from steersearch.indexer.hits import Hit, Hits
 from steersearch.indexer.manifest import PromptIndex, UnsteeredIndex
 from steersearch.indexer.query_photo import QueryPhoto
 from steersearch.indexer.query_terms import Focus
+from steersearch.indexer.region import Part, parts_of
 from steersearch.views.output import refuse_impossible, write_output
 from steersearch.views.page_pictures import Beside, Inside, Pictures, link
 from steersearch.views.streams import escaped
@@ -138,7 +139,8 @@ def _shown(hits: Hits, folder: Path) -> ShownSearch:
     if hits.query is None or (searched.region and focuses):  # scores in standard deviations
         full = max((hit.score for hit in hits if hit.score > 0), default=full)
     photos = () if hits.query is None else hits.query.photos
-    queries = [_shown_query(photo, hits, focuses, folder) for photo in photos]
+    parts = [None] * len(photos) if searched.region is None else parts_of(searched.region)
+    queries = [_shown_query(photo, part, focuses, folder) for photo, part in zip(photos, parts, strict=True)]
     shown = [_heatmaps(hit, focuses) for hit in hits]
     names = [focus.text for focus in focuses] + ([REGION] if searched.region else [])
     names = names if hits or queries else []
@@ -161,12 +163,13 @@ def _shown(hits: Hits, folder: Path) -> ShownSearch:
     )
 
 
-def _shown_query(photo: QueryPhoto, hits: Hits, focuses: Sequence[Focus], folder: Path) -> Shot:
+def _shown_query(photo: QueryPhoto, part: Part | None, focuses: Sequence[Focus], folder: Path) -> Shot:
+    """part: that is marked."""
     image = photo.picture.image.copy()
     image.thumbnail((PHOTO_SIDE, PHOTO_SIDE), Image.Resampling.LANCZOS)
-    if hits.searched.region is not None:
+    if part is not None:
         size = photo.picture.size
-        boxes = [box.in_pixels(size) for box in hits.searched.region.boxes]
+        boxes = [box.in_pixels(size) for box in part.boxes]
         frames = [[side * image.size[i % 2] / size[i % 2] for i, side in enumerate(box)] for box in boxes]
         for line, width in zip(reversed(OUTLINE), (7, 4), strict=True):  # seen on anything, in grey too
             for frame in frames:

@@ -17,6 +17,7 @@ from steersearch.core.preprocess import least_side
 from steersearch.core.vectors import Floats
 from steersearch.indexer.manifest import PromptIndex
 from steersearch.indexer.prompt_features import features_of
+from steersearch.indexer.query_photo import embedding_of_several
 from steersearch.indexer.query_terms import Focus, shares_of
 
 MOST_PHOTOS = 60
@@ -25,10 +26,10 @@ _KEPT_BYTES = 256 * 2**20
 
 @dataclass(frozen=True)
 class Dialled:
-    """The query photo and n others at one gate_scale, all of them steered, none interpolated.
+    """q query photos and n others at one gate_scale, all of them steered, none interpolated.
 
     scores: (n,) as `Hit.score`; NaN of a photo that cannot be read.
-    heatmaps: under each focus (1 + n) grids (Hp, Wp), the query's first; None of a photo that cannot be read.
+    heatmaps: under each focus (q + n) grids (Hp, Wp), the queries' first; None of a photo that cannot be read.
     """
 
     scores: Floats
@@ -46,12 +47,17 @@ class Dial:
     def turn(
         self,
         library: Library,
-        image: Path,
+        images: Sequence[Path],
         focuses: Sequence[Focus],
         photos: Sequence[Path],
         gate_scale: float,
+        *,
+        any_of: bool = False,
     ) -> Dialled:
-        """See `Dialled`. Raises ArgumentError, ImageError of the query photo, ModelMismatchError."""
+        """See `Dialled`. images, any_of: of the query. Raises ArgumentError, ImageError of a query photo,
+        ModelMismatchError."""
+        if not images:
+            raise ArgumentError("image", None, "the dial needs a query photo")
         if len(photos) > MOST_PHOTOS:
             raise ArgumentError("photos", len(photos), f"at most {MOST_PHOTOS}")
         if not 0 <= gate_scale <= 4:
@@ -62,17 +68,25 @@ class Dial:
             raise ArgumentError("focus", None, "the dial needs a focus: without one nothing is steered")
         resolved = [focus.index for focus in library.resolve(focuses)]
         heatmaps: list[list[Floats | None]] = []
-        cosines = np.zeros((len(focuses), len(photos)), dtype=np.float32)
-        for number, index in enumerate(resolved):
-            embeddings, maps = self._steered(library, index, [image, *photos], gate_scale)
-            cosines[number] = embeddings[1:] @ embeddings[0]
+        cosines = []
+        for index in resolved:
+            embeddings, maps = self._steered(library, index, images, photos, gate_scale)
+            queries = embedding_of_several(embeddings[: len(images)], any_of=any_of)
+            cosines.append(np.atleast_2d(queries) @ embeddings[len(images) :].T)
             heatmaps.append(maps)
         shares = np.array(shares_of([focus.weight for focus in focuses]), dtype=np.float32)
-        return Dialled(shares @ cosines, heatmaps)
+        return Dialled(np.tensordot(shares, np.stack(cosines), 1).max(axis=0), heatmaps)
 
     def _steered(
-        self, library: Library, index: PromptIndex, files: Sequence[Path], gate_scale: float
+        self,
+        library: Library,
+        index: PromptIndex,
+        images: Sequence[Path],
+        photos: Sequence[Path],
+        gate_scale: float,
     ) -> tuple[Floats, list[Floats | None]]:
+        """Embeddings and heatmaps of the query photos, then of the others."""
+        files = [*images, *photos]
         embedder = library.embedder_of(index)
         prompt = features_of(library.place, index, embedder.encode_prompt)
         pixels: dict[int, Floats] = {}
@@ -80,7 +94,7 @@ class Dial:
             try:
                 pixels[number] = self._pixels_of(library, index, file)
             except ImageError:
-                if number == 0:
+                if number < len(images):
                     raise
         (found,) = embedder.embed_pixels(np.stack(list(pixels.values())), [prompt], gate_scale)
         embeddings = np.full((len(files), found.embeddings.shape[1]), np.nan, dtype=np.float32)

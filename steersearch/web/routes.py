@@ -114,6 +114,9 @@ Image = Annotated[str | None, Query(description="image_id of a photo of the libr
 Upload = Annotated[str | None, Query(description="id of an upload, to search with")]
 Images = Annotated[list[str], Query(max_length=_MOST_PHOTOS, description="as `image`; repeatable")]
 UploadIds = Annotated[list[str], Query(max_length=_MOST_PHOTOS, description="as `upload`; repeatable")]
+AnyOf = Annotated[
+    bool, Query(alias="any", description="of several photos: by any of them, not by their mean")
+]
 FocusTexts = Annotated[
     list[str],
     Query(
@@ -324,17 +327,15 @@ def search_request(
     server: At,
     image: Images = [],  # noqa: B006, FastAPI copies it
     upload: UploadIds = [],  # noqa: B006
-    any_of: Annotated[
-        bool, Query(alias="any", description="of several photos: by any of them, not by their mean")
-    ] = False,
+    any_of: AnyOf = False,
     focus: FocusTexts = [],  # noqa: B006
     k: Annotated[int, Query(ge=1, le=_MOST_HITS)] = 24,
     region: Annotated[
         str | None,
         Query(
             max_length=20_000,
-            description="a part of the one query photo: left,top,right,bottom in pixels or percent; several boxes with "
-            '";" between them',
+            description="a part of the query photo: left,top,right,bottom in pixels or percent; several boxes with "
+            '";" between them; of several photos a part of each with "/" between them, nothing for a whole photo',
         ),
     ] = None,
     folder: str | None = None,
@@ -462,7 +463,9 @@ class DialAnswer(BaseModel):
     image_ids: list[str]
     scores: list[float | None] = Field(description="null of a photo that cannot be read")
     vmax: list[float]
-    query_layers: list[str] = Field(description="under each focus the query's heatmap, PNG in base64")
+    query_layers: list[list[str]] = Field(
+        description="under each focus the heatmaps of the query photos, PNG in base64"
+    )
     layers: list[list[str | None]] = Field(description="under each focus those of the photos")
 
 
@@ -472,20 +475,23 @@ def dial(
     server: At,
     photos: Annotated[list[str], Query(max_length=60)],
     focus: FocusTexts,
-    image: Image = None,
-    upload: Upload = None,
+    image: Images = [],  # noqa: B006
+    upload: UploadIds = [],  # noqa: B006
+    any_of: AnyOf = False,
     gate_scale: GateScale = 1.0,
 ) -> DialAnswer:
-    """The query photo and some others, steered anew at another gate_scale."""
+    """The query photos and some others, steered anew at another gate_scale."""
     began = time.monotonic()
     opened, its_photos = server.shelf.library(library), server.shelf.photos(library)
-    query = server.image(library, image, upload)
-    if query is None:
-        raise ArgumentError("image", None, "the dial needs a query photo")
+    queries = server.images(library, image, upload)
     focuses = opened.resolve(_focuses(focus))
     files = [its_photos.file(id) for id in photos]
-    found = server.engine.run(lambda: server.dial.turn(opened, query, focuses, files, gate_scale))
-    sizes = [server.size(library, image, upload), *(its_photos.photo(id).size for id in photos)]
+    found = server.engine.run(
+        lambda: server.dial.turn(opened, queries, focuses, files, gate_scale, any_of=any_of)
+    )
+    listed = its_photos.now()
+    sizes = [one.size for one in listed.of(image)] + list(map(server.uploads.size, upload))
+    sizes += [one.size for one in listed.of(photos)]
     ranges = [shared_vmax([one for one in maps if one is not None]) for maps in found.heatmaps]
     layers = [
         [
@@ -500,8 +506,8 @@ def dial(
         image_ids=photos,
         scores=[float(score) if np.isfinite(score) else None for score in found.scores],
         vmax=ranges,
-        query_layers=[row[0] or "" for row in layers],
-        layers=[row[1:] for row in layers],
+        query_layers=[[layer or "" for layer in row[: len(queries)]] for row in layers],
+        layers=[row[len(queries) :] for row in layers],
     )
 
 

@@ -1,10 +1,10 @@
 // The page: what is asked stands in `state` and in the address; everything shown follows from it.
 
 import { Problem, get, photoUrl, send, stream, uploadUrl } from "./api.js";
-import { Brush } from "./brush.js";
+import { Brush, HINT } from "./brush.js";
 import { Dial } from "./dial.js";
 import { MapView } from "./map.js";
-import { MOST_PHOTOS, empty, fromAddress, parseFocus, searchQuery, toAddress, writeFocus } from "./state.js";
+import { MOST_PHOTOS, empty, fromAddress, ordered, parseFocus, regionOf, searchQuery, toAddress, withRegion, writeFocus } from "./state.js";
 
 const $ = (id) => document.getElementById(id);
 const PAGE = 60;
@@ -111,17 +111,16 @@ async function countPhotos() {
 function showQuery() {
   const { photos } = state, has = photos.length > 0, isOne = photos.length === 1;
   document.body.classList.toggle("no-heat", !$("heat").checked);
-  $("query-shot").hidden = !isOne; $("query-photos").hidden = photos.length < 2; $("photo-tools").hidden = !has; $("drop").hidden = has;
-  $("brush").hidden = !isOne; $("clear-mark").hidden = !isOne || !state.region; $("change-photo").hidden = !isOne;
+  $("query-photos").hidden = !has; $("photo-tools").hidden = !has; $("drop").hidden = has;
+  $("query-photos").classList.toggle("one", isOne); $("clear-mark").hidden = !isMarked(); $("change-photo").hidden = !isOne;
+  $("clear-mark").textContent = isOne ? "Whole photo" : "Whole photos";
   $("add-photo").hidden = photos.length >= MOST_PHOTOS; $("clear-photo").textContent = isOne ? "Remove" : "Remove all";
   $("joined").hidden = photos.length < 2; $(state.any ? "joined-any" : "joined-all").checked = true;
-  if (isOne && $("query-photo").getAttribute("src") !== pictureOf(photos[0])) $("query-photo").src = pictureOf(photos[0]);
-  $("query-photos").replaceChildren(...(isOne ? [] : photos).map((photo, number) => element("li", { class: "shot" },
-    element("img", { src: pictureOf(photo), alt: `Query photo ${number + 1}` }), element("img", { class: "heat", alt: "", hidden: true }),
-    element("button", { type: "button", "aria-label": `Remove query photo ${number + 1}`, onclick: () => change({ photos: photos.filter((_, i) => i !== number), region: "" }) }, "×"))));
-  $("query-heat").hidden = true; $("side-by-side").hidden = true;
+  showQueryPhotos();
+  $("side-by-side").hidden = true;
   showMarked();
-  for (const name of ["region", "folder", "after", "before"]) $(name).value = state[name];
+  $("region").value = regionOf(state);
+  for (const name of ["folder", "after", "before"]) $(name).value = state[name];
   $("count").value = state.k; $("collapse").checked = state.collapse;
   $("focuses").replaceChildren(...state.focuses.map((focus, number) => {
     const change_ = (changes) => change({ focuses: state.focuses.map((one, i) => (i === number ? { ...one, ...changes } : one)) });
@@ -141,7 +140,7 @@ function showQuery() {
   showViews();
 }
 
-const isMarked = () => !!state.region && state.photos.length === 1;
+const isMarked = () => !!regionOf(state);
 const showsMark = () => isMarked() && (active === MARK || !state.focuses.length);
 const keyOf = ({ kind, id }) => `${state.library}/${kind}/${id}`;
 const pictureOf = ({ kind, id }) => (kind === "upload" ? uploadUrl(id, "preview", "?side=640") : photoUrl(state.library, id, "preview", "?side=640"));
@@ -154,27 +153,47 @@ function showViews() {
   $("views").classList.toggle("with-map", isMap);
 }
 
-// A part of the one query photo: its patches, whose grid the server knows.
-const brush = new Brush({ canvas: $("patches"), note: $("brush-note"), changed: (region) => { if (region) active = MARK; change({ region }); } });
-let gridOf = null; // the query photo whose grid the brush has
+// The query photos, each with its heatmap and its patches, whose grid the server knows.
+let queryShots = []; // { key, item, heat, brush }, as the photos of `state`
+let isMarking = false;
+
+function showQueryPhotos() {
+  const kept = new Map(queryShots.map((shot) => [shot.key, shot]));
+  queryShots = state.photos.map((photo) => kept.get(keyOf(photo)) ?? newQueryShot(photo));
+  queryShots.forEach(({ item, heat, brush }, number) => {
+    const name = state.photos.length === 1 ? "The query photo" : `Query photo ${number + 1}`;
+    item.querySelector("img").alt = name; heat.hidden = true;
+    brush.canvas.setAttribute("aria-label", `Patches of ${name.toLowerCase()}: arrow keys move, space marks`);
+    item.querySelector("button").setAttribute("aria-label", `Remove query photo ${number + 1}`);
+  });
+  const items = queryShots.map(({ item }) => item), list = $("query-photos");
+  if (items.length !== list.children.length || items.some((item, i) => item !== list.children[i])) list.replaceChildren(...items);
+}
+
+function newQueryShot(photo) {
+  const key = keyOf(photo), without = (...instead) => state.photos.flatMap((one) => (keyOf(one) === key ? instead : [one]));
+  const heat = element("img", { class: "heat", alt: "", hidden: true });
+  const canvas = element("canvas", { class: "patches", role: "application", tabindex: "-1", hidden: true });
+  const item = element("li", { class: "shot" }, element("img", { src: pictureOf(photo) }), heat, canvas,
+    element("button", { type: "button", onclick: () => change({ photos: without() }) }, "×"));
+  const brush = new Brush({ canvas, changed: (part) => { if (part) active = MARK; change({ photos: without({ ...photo, part }) }); } });
+  return { key, item, heat, brush };
+}
 
 const showMarked = guarded(async () => {
-  const one = state.photos.length === 1 ? state.photos[0] : null;
-  if (!one) { brush.turn(false); $("brush").setAttribute("aria-pressed", "false"); }
-  if (!one || (!state.region && !brush.isOn)) return brush.show(one && gridOf === keyOf(one) ? brush.grid : null, "");
-  if (gridOf !== keyOf(one)) {
-    const grid = await get(`/libraries/${state.library}/patches?${one.kind}=${one.id}`);
-    gridOf = keyOf(one); brush.grid = grid;
-  }
-  brush.show(brush.grid, state.region);
+  if (!state.photos.length) isMarking = false;
+  $("brush").setAttribute("aria-pressed", String(isMarking)); $("brush").textContent = isMarking ? "Done marking" : "Mark a part";
+  $("brush-note").hidden = !isMarking && !(isMarked() && state.photos.length > 1);
+  $("brush-note").textContent = [isMarking ? HINT : "", state.photos.length > 1 ? "Photos without a mark count as a whole." : ""].join(" ").trim();
+  await Promise.all(queryShots.map(async ({ key, brush }, number) => {
+    const photo = state.photos[number], isWanted = isMarking || photo.part;
+    if (isWanted) brush.grid ??= await get(`/libraries/${state.library}/patches?${photo.kind}=${photo.id}`);
+    const now = state.photos.find((one) => keyOf(one) === key); // it may have changed meanwhile
+    if (now) brush.show(brush.grid, now.part ?? "", isMarking);
+  }));
 });
 
-async function setMarking(isOn) {
-  brush.turn(isOn);
-  $("brush").setAttribute("aria-pressed", String(isOn)); $("brush").textContent = isOn ? "Done marking" : "Mark a part";
-  await showMarked();
-  brush.turn(isOn);
-}
+function setMarking(isOn) { isMarking = isOn; return showMarked(); }
 
 const addFocus = () => {
   const given = parseFocus($("focus").value);
@@ -185,7 +204,7 @@ const addFocus = () => {
   return change({ focuses: state.photos.length ? [...others, given] : [given] });
 };
 
-const withPhotos = (photos) => ({ photos: photos.slice(0, MOST_PHOTOS), region: "" });
+const withPhotos = (photos) => ({ photos: ordered(photos).slice(0, MOST_PHOTOS) });
 
 // isMore: beside the query photos there are, not in their place.
 const takeFiles = guarded(async (files, isMore) => {
@@ -236,8 +255,9 @@ function showAnswer(found) {
   shown = found.hits; browsed = { total: 0, photos: [] };
   showQueryHeat(); drawHits(); drawCharts(); showViews();
   $("scale").hidden = (!found.focuses.length && !found.hits.some((hit) => hit.layer)) || found.is_guess;
-  const canDial = !state.region && state.photos.length === 1 && found.is_final && found.focuses.length && found.hits.length && !found.is_guess;
-  if (canDial) dial.show(state, found);
+  const canSteer = state.photos.length && found.is_final && found.focuses.length && found.hits.length && !found.is_guess;
+  if (canSteer && isMarked()) dial.refuse("Not while a part is marked: the score is then not of steering alone.");
+  else if (canSteer) dial.show(state, found);
   if (state.view !== "map") countPhotos();
 }
 
@@ -254,12 +274,11 @@ async function browse(offset) {
   if (state.view !== "map") countPhotos();
 }
 
-function showQueryHeat() {
-  const layers = state.photos.length === 1 ? [$("query-heat")] : [...$("query-photos").querySelectorAll(".heat")];
+function showQueryHeat(turn = null) {
   const focus = showsMark() || !hasHeat() ? null : answer.focuses[active];
-  layers.forEach((heat, number) => {
+  queryShots.forEach(({ heat }, number) => {
     heat.hidden = !focus;
-    if (focus) { heat.src = queryHeatUrl(state.photos[number], focus); heat.alt = `Where the model sees “${focus.prompt}” in the query photo`; }
+    if (focus) { heat.src = turn?.queryLayer(active, number) ?? queryHeatUrl(state.photos[number], focus); heat.alt = `Where the model sees “${focus.prompt}” in the query photo`; }
   });
   $("side-by-side").hidden = !state.photos.length || !hasHeat() || answer.focuses.length < 2;
 }
@@ -365,8 +384,7 @@ function showTurn(turn) {
   const score = (row) => turn.scores.get(row.image_id) ?? -Infinity;
   shown = turn ? [...answer.hits].map((row) => ({ ...row, score: score(row) })).sort((a, b) => b.score - a.score).map((row, i) => ({ ...row, rank: i + 1 })) : answer.hits;
   drawHits(turn);
-  const layer = turn?.queryLayer(active);
-  if (layer) $("query-heat").src = layer; else showQueryHeat();
+  showQueryHeat(turn);
 }
 
 // --------------------------------------------------------------------------------------------------------- the viewer
@@ -455,8 +473,8 @@ $("drop").onclick = () => $("file").click();
 let addsMore = false; // whether the file that is chosen comes beside the query photos
 for (const [name, isMore] of [["change-photo", false], ["add-photo", true]]) $(name).onclick = () => { addsMore = isMore; $("file").click(); };
 $("clear-photo").onclick = () => change(withPhotos([]));
-$("clear-mark").onclick = () => change({ region: "" });
-$("brush").onclick = guarded(() => setMarking(!brush.isOn));
+$("clear-mark").onclick = () => change({ photos: withRegion(state.photos, "") });
+$("brush").onclick = () => setMarking(!isMarking);
 $("side-by-side").onclick = openQuery;
 for (const name of ["all", "any"]) $(`joined-${name}`).onchange = () => change({ any: name === "any" });
 $("file").onchange = () => { takeFiles([...$("file").files], addsMore); $("file").value = ""; addsMore = false; };
@@ -465,7 +483,8 @@ for (const name of ["dragover", "dragenter"]) document.addEventListener(name, (e
 document.addEventListener("dragleave", (event) => { if (!event.relatedTarget) $("drop").classList.remove("over"); });
 document.addEventListener("drop", (event) => { event.preventDefault(); $("drop").classList.remove("over"); takeFiles([...event.dataTransfer.files], !!event.target.closest?.(".query")); });
 document.addEventListener("paste", (event) => { const files = [...event.clipboardData.files]; if (files.length) { event.preventDefault(); takeFiles(files, false); } });
-for (const name of ["region", "folder", "after", "before"]) $(name).onchange = () => change({ [name]: $(name).value });
+$("region").onchange = () => change({ photos: withRegion(state.photos, $("region").value) });
+for (const name of ["folder", "after", "before"]) $(name).onchange = () => change({ [name]: $(name).value });
 $("count").onchange = () => change({ k: Math.min(200, Math.max(1, Number($("count").value) || 24)) });
 $("collapse").onchange = () => change({ collapse: $("collapse").checked });
 $("heat").onchange = () => document.body.classList.toggle("no-heat", !$("heat").checked);

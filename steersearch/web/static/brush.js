@@ -1,12 +1,12 @@
 // The patches of the query photo: marked by drawing over it, or by arrow keys and space. They travel as boxes in percent,
 // so that the address holds for whatever grid another model has.
 
-const ERASE_HINT = "Draw over the photo; begin on a marked patch to erase. Arrow keys and space do the same.";
+export const HINT = "Draw over the photo; begin on a marked patch to erase. Arrow keys and space do the same.";
 
 export class Brush {
   // canvas: lies over the photo.  changed(region): after a stroke.
-  constructor({ canvas, note, changed }) {
-    Object.assign(this, { canvas, note, changed });
+  constructor({ canvas, changed }) {
+    Object.assign(this, { canvas, changed });
     this.grid = null; this.marked = new Uint8Array(); this.isOn = false; this.cursor = null;
     const at = (event) => this.cellAt(event.offsetX / canvas.clientWidth, event.offsetY / canvas.clientHeight);
     canvas.addEventListener("pointerdown", (event) => {
@@ -23,20 +23,13 @@ export class Brush {
     new ResizeObserver(() => this.draw()).observe(canvas);
   }
 
-  // grid: as the server gives it, null for none.
-  show(grid, region) {
+  // grid: as the server gives it, null for none.  isOn: whether it can be drawn on.
+  show(grid, region, isOn) {
     clearTimeout(this.telling);
-    this.grid = grid;
+    this.grid = grid; this.isOn = isOn;
     this.marked = grid ? cellsOf(region, grid) : new Uint8Array();
-    this.draw();
-  }
-
-  turn(isOn) {
-    this.isOn = isOn;
-    this.canvas.hidden = !isOn && !this.marked.some(Boolean);
     this.canvas.tabIndex = isOn ? 0 : -1;
     this.canvas.classList.toggle("marking", isOn);
-    this.note.textContent = isOn ? ERASE_HINT : ""; this.note.hidden = !isOn;
     this.draw();
   }
 

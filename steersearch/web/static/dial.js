@@ -14,8 +14,17 @@ export class Dial {
     for (const name of ["pointerdown", "focus"]) $("dial").addEventListener(name, () => this.prepare());
   }
 
+  // Says why there is nothing to turn.
+  refuse(reason) {
+    this.hide();
+    this.$("dial").disabled = true; this.$("dial").value = 1; this.$("dial-value").textContent = "1.00";
+    this.say(reason);
+    this.$("dial-section").hidden = false;
+  }
+
   show(state, answer) {
     this.hide();
+    this.$("dial").disabled = false;
     const query = searchQuery(state);
     for (const name of ["k", "region", "folder", "after", "before", "collapse"]) query.delete(name);
     for (const hit of answer.hits.slice(0, 60)) query.append("photos", hit.image_id);
@@ -86,6 +95,6 @@ function turnOf(step, scoreAt) {
   return {
     scores: new Map(step.image_ids.map((id, i) => [id, scoreAt(i) ?? -Infinity])),
     layer: (row, focus) => picture(step.layers[focus]?.[numbers.get(row.image_id)]),
-    queryLayer: (focus) => picture(step.query_layers[focus]),
+    queryLayer: (focus, photo) => picture(step.query_layers[focus]?.[photo]),
   };
 }
