@@ -14,9 +14,9 @@ from typing import Any
 
 from PIL import Image
 
-from steersearch.benchmarks.baselines.base import Baseline, Outputs, Wanted, on_grid
+from steersearch.benchmarks.baselines.base import Outputs, Wanted, on_grid
 from steersearch.benchmarks.baselines.cards import Card
-from steersearch.benchmarks.baselines.pretrained import Pretrained, pretrained
+from steersearch.benchmarks.baselines.pretrained import Pretrained, PretrainedBaseline, pretrained
 
 INSTRUCTION = "Summarise the above image in one word:"
 DEFAULT = "Represent the user's input."  # the instruction of Qwen3-VL-Embedding if none is given
@@ -33,7 +33,7 @@ def load(card: Card, weights: Path | None, device: str) -> Chat:
     return Chat(card, pretrained(card, weights, device, "AutoModelForImageTextToText"))
 
 
-class Chat(Baseline):
+class Chat(PretrainedBaseline):
     """Last hidden state of the last token; patches are the last hidden states at the picture's tokens.
 
     Both are taken after the language model's final norm. Pictures are squashed to `settings["side"]` pixels, so that
@@ -42,9 +42,8 @@ class Chat(Baseline):
 
     def __init__(self, card: Card, loaded: Pretrained) -> None:
         said = {"instruction": INSTRUCTION} | dict(card.settings)
-        super().__init__(card, loaded.model, loaded.source, loaded.device, 4, **said)
+        super().__init__(card, loaded, **said)
         self._instruction: str | None = card.settings.get("instruction")
-        self.processor = loaded.processor
         self.kind, self.side = str(card.settings["kind"]), int(card.settings["side"])
 
     def _see(self, pictures: Sequence[Image.Image], prompt: str | None, wanted: Wanted) -> Outputs:

@@ -16,26 +16,28 @@ import torch.nn.functional as F
 from PIL import Image
 from torch import Tensor
 
-from steersearch.benchmarks.baselines.base import RESOLUTION, Baseline, Outputs, Wanted, on_grid
+from steersearch.benchmarks.baselines.base import RESOLUTION, Outputs, Wanted, on_grid
 from steersearch.benchmarks.baselines.cards import Card
-from steersearch.benchmarks.baselines.pretrained import Pretrained, pixels_of, pretrained
+from steersearch.benchmarks.baselines.pretrained import Pretrained, PretrainedBaseline, pixels_of, pretrained
 
 
 def load(card: Card, weights: Path | None, device: str) -> Clip:
     return Clip(card, pretrained(card, weights, device, "AutoModel"), RESOLUTION)
 
 
-class Clip(Baseline):
+class Clip(PretrainedBaseline):
     """`settings["add_text"]`: add the prompt's embedding, and to patches too. A prompt of None adds nothing.
 
     Patches are the last layer's after the final norm. To have the width of a text embedding, CLIP's go through its
     projection; SigLIP has none and the same width.
     """
 
+    pictures_at_once = 16
+
     def __init__(self, card: Card, loaded: Pretrained, side: int | None = None) -> None:
         """side: of the pictures in pixels; None: as the processor makes them."""
-        super().__init__(card, loaded.model, loaded.source, loaded.device, 16, side=side, **card.settings)
-        self.processor, self.side = loaded.processor, side
+        super().__init__(card, loaded, side=side, **card.settings)
+        self.side = side
         self.adds_text = bool(card.settings["add_text"])
 
     def _see(self, pictures: Sequence[Image.Image], prompt: str | None, wanted: Wanted) -> Outputs:

@@ -7,21 +7,19 @@ from pathlib import Path
 
 from PIL import Image
 
-from steersearch.benchmarks.baselines.base import Baseline, Outputs, Wanted
+from steersearch.benchmarks.baselines.base import Outputs, Wanted
 from steersearch.benchmarks.baselines.cards import Card
-from steersearch.benchmarks.baselines.pretrained import Pretrained, pretrained
+from steersearch.benchmarks.baselines.pretrained import PretrainedBaseline, pretrained
 
 
 def load(card: Card, weights: Path | None, device: str) -> ClipSeg:
     return ClipSeg(card, pretrained(card, weights, device, "CLIPSegForImageSegmentation"))
 
 
-class ClipSeg(Baseline):
+class ClipSeg(PretrainedBaseline):
     """Heatmap: the logits at the model's own size, before any sigmoid."""
 
-    def __init__(self, card: Card, loaded: Pretrained) -> None:
-        super().__init__(card, loaded.model, loaded.source, loaded.device, 8)
-        self.processor = loaded.processor
+    pictures_at_once = 8
 
     def _see(self, pictures: Sequence[Image.Image], prompt: str | None, wanted: Wanted) -> Outputs:
         given = self.processor(

@@ -14,10 +14,10 @@ import torch.nn.functional as F
 from PIL import Image
 from torch import Tensor
 
-from steersearch.benchmarks.baselines.base import RESOLUTION, Baseline, Outputs, Wanted
+from steersearch.benchmarks.baselines.base import RESOLUTION, Outputs, Wanted
 from steersearch.benchmarks.baselines.cards import Card
 from steersearch.benchmarks.baselines.hooks import heard
-from steersearch.benchmarks.baselines.pretrained import Pretrained, pretrained
+from steersearch.benchmarks.baselines.pretrained import Pretrained, PretrainedBaseline, pretrained
 
 GRID = (24, 24)  # as many patches as DINOv2 at 336 px; the paper does not state it
 
@@ -27,7 +27,7 @@ def load(card: Card, weights: Path | None, device: str) -> GroundingDino:
     return GroundingDino(card, loaded, RESOLUTION)
 
 
-class GroundingDino(Baseline):
+class GroundingDino(PretrainedBaseline):
     """Dense features on `GRID`, and their mean.
 
     Only pictures of one size form a batch: beside a larger one a picture would be padded, and its features would depend
@@ -36,8 +36,7 @@ class GroundingDino(Baseline):
 
     def __init__(self, card: Card, loaded: Pretrained, side: int | None = None) -> None:
         """side: in pixels, of squares to which pictures are squashed; None: as the processor makes them."""
-        super().__init__(card, loaded.model, loaded.source, loaded.device, 4, grid=GRID, side=side)
-        self.processor = loaded.processor
+        super().__init__(card, loaded, grid=GRID, side=side)
         self._size = {} if side is None else {"size": {"height": side, "width": side}}
 
     def _see(self, pictures: Sequence[Image.Image], prompt: str | None, wanted: Wanted) -> Outputs:

@@ -13,22 +13,20 @@ import torch.nn.functional as F
 from PIL import Image
 from torch import Tensor
 
-from steersearch.benchmarks.baselines.base import Baseline, Outputs, Wanted, on_grid
+from steersearch.benchmarks.baselines.base import Outputs, Wanted, on_grid
 from steersearch.benchmarks.baselines.cards import Card
 from steersearch.benchmarks.baselines.clip import text_embedding
-from steersearch.benchmarks.baselines.pretrained import Pretrained, pixels_of, pretrained
+from steersearch.benchmarks.baselines.pretrained import PretrainedBaseline, pixels_of, pretrained
 
 
 def load(card: Card, weights: Path | None, device: str) -> MaskClip:
     return MaskClip(card, pretrained(card, weights, device, "CLIPModel"))
 
 
-class MaskClip(Baseline):
+class MaskClip(PretrainedBaseline):
     """Heatmap: cosine of patch and prompt times CLIP's learned scale, a logit."""
 
-    def __init__(self, card: Card, loaded: Pretrained) -> None:
-        super().__init__(card, loaded.model, loaded.source, loaded.device, 16)
-        self.processor = loaded.processor
+    pictures_at_once = 16
 
     def _see(self, pictures: Sequence[Image.Image], prompt: str | None, wanted: Wanted) -> Outputs:
         assert prompt is not None

@@ -17,7 +17,7 @@ import torch
 from PIL import Image
 from torch import Tensor
 
-from steersearch.benchmarks.baselines.base import DTYPE, chosen_device
+from steersearch.benchmarks.baselines.base import DTYPE, Baseline, chosen_device
 from steersearch.benchmarks.baselines.cards import Card
 from steersearch.core import hub
 from steersearch.core.errors import BenchmarkError, CheckpointError, HubError
@@ -38,6 +38,16 @@ class Pretrained:
     processor: Any
     source: str
     device: torch.device
+
+
+class PretrainedBaseline(Baseline):
+    """A baseline over a model and a processor of transformers. pictures_at_once: for one call of `_see`."""
+
+    pictures_at_once = 4
+
+    def __init__(self, card: Card, loaded: Pretrained, **settings: Any) -> None:
+        super().__init__(card, loaded.model, loaded.source, loaded.device, self.pictures_at_once, **settings)
+        self.processor = loaded.processor
 
 
 def pretrained(card: Card, weights: Path | None, device: str, model_kind: str) -> Pretrained:

@@ -10,22 +10,18 @@ from pathlib import Path
 
 from PIL import Image
 
-from steersearch.benchmarks.baselines.base import Baseline, Outputs, Wanted, on_grid
+from steersearch.benchmarks.baselines.base import Outputs, Wanted, on_grid
 from steersearch.benchmarks.baselines.cards import Card
 from steersearch.benchmarks.baselines.hooks import heard
-from steersearch.benchmarks.baselines.pretrained import Pretrained, pixels_of, pretrained
+from steersearch.benchmarks.baselines.pretrained import PretrainedBaseline, pixels_of, pretrained
 
 
 def load(card: Card, weights: Path | None, device: str) -> Sam3:
     return Sam3(card, pretrained(card, weights, device, "Sam3Model"))
 
 
-class Sam3(Baseline):
+class Sam3(PretrainedBaseline):
     """Mean patch output, patch outputs, and the semantic segmentation logits as heatmap."""
-
-    def __init__(self, card: Card, loaded: Pretrained) -> None:
-        super().__init__(card, loaded.model, loaded.source, loaded.device, 4)
-        self.processor = loaded.processor
 
     def _see(self, pictures: Sequence[Image.Image], prompt: str | None, wanted: Wanted) -> Outputs:
         # Its processor pads to it, but does not truncate.

@@ -13,9 +13,9 @@ import torch.nn.functional as F
 from PIL import Image
 from torch import Tensor
 
-from steersearch.benchmarks.baselines.base import RESOLUTION, Baseline, Outputs, Wanted, on_grid
+from steersearch.benchmarks.baselines.base import RESOLUTION, Outputs, Wanted, on_grid
 from steersearch.benchmarks.baselines.cards import Card
-from steersearch.benchmarks.baselines.pretrained import Pretrained, pixels_of, pretrained
+from steersearch.benchmarks.baselines.pretrained import Pretrained, PretrainedBaseline, pixels_of, pretrained
 from steersearch.core.errors import BenchmarkError
 
 
@@ -23,13 +23,15 @@ def load(card: Card, weights: Path | None, device: str) -> Tipsv2:
     return Tipsv2(card, pretrained(card, weights, device, "AutoModel"), RESOLUTION)
 
 
-class Tipsv2(Baseline):
+class Tipsv2(PretrainedBaseline):
     """Heatmap: cosine of patch and prompt over the model's temperature; global feature: its softmax over patches."""
+
+    pictures_at_once = 16
 
     def __init__(self, card: Card, loaded: Pretrained, side: int | None = None) -> None:
         """side: of the pictures in pixels; None: as the processor makes them."""
-        super().__init__(card, loaded.model, loaded.source, loaded.device, 16, side=side)
-        self.processor, self.side = loaded.processor, side
+        super().__init__(card, loaded, side=side)
+        self.side = side
 
     def _see(self, pictures: Sequence[Image.Image], prompt: str | None, wanted: Wanted) -> Outputs:
         if wanted.maps and prompt is None:
