@@ -236,6 +236,46 @@ def test_pictures_of_one_name_in_several_folders(tmp_path: Path) -> None:
     assert found == ["a/0.jpg", "b/0.jpg", "2.jpg", "3.jpg"]
 
 
+@pytest.mark.parametrize("folders", [("a", "b"), ("b", "a")])
+def test_another_folder_s_picture_is_not_taken_for_a_missing_one(
+    tmp_path: Path, folders: tuple[str, str]
+) -> None:
+    put_picture(tmp_path / "a/0.jpg")
+    put_picture(tmp_path / "b/9.jpg")
+
+    def change(content: dict[str, Any]) -> None:
+        for image, folder in zip(content["images"], folders, strict=False):
+            image["file_name"] = f"{folder}/0.jpg"
+
+    source = exported(tmp_path, change)  # which puts another 0.jpg above both
+    assert [sample.image.relative_to(tmp_path).as_posix() for sample in source] == [
+        "a/0.jpg",
+        "2.jpg",
+        "3.jpg",
+    ]
+    assert [skip.reason for skip in source.skips] == ["its picture b/0.jpg was not found"]
+
+
+def test_a_picture_that_several_names_lead_to_is_none_of_them(tmp_path: Path) -> None:
+    def change(content: dict[str, Any]) -> None:
+        content["images"][0]["file_name"], content["images"][1]["file_name"] = "a/0.jpg", "b/0.jpg"
+
+    source = exported(tmp_path, change)  # neither folder is there, and 0.jpg is from one of them, or none
+    assert [sample.image.name for sample in source] == ["2.jpg", "3.jpg"]
+    assert {skip.reason for skip in source.skips} == {
+        f"a/0.jpg and b/0.jpg lead to one file, {tmp_path / '0.jpg'}"
+    }
+
+
+def test_a_name_from_a_mac_is_the_same_in_composed_letters(tmp_path: Path) -> None:
+    put_picture(tmp_path / "cafe\u0301.jpg")
+
+    def change(content: dict[str, Any]) -> None:
+        content["images"][0]["file_name"] = "caf\u00e9.jpg"
+
+    assert [sample.image.name for sample in exported(tmp_path, change)][0] == "cafe\u0301.jpg"
+
+
 def test_names_that_differ_in_case_alone_are_distinguished(tmp_path: Path) -> None:
     put_picture(tmp_path / "A.jpg")
     put_picture(tmp_path / "a.jpg")

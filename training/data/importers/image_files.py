@@ -6,8 +6,8 @@ A stat for each candidate of 160,000 pictures takes minutes on a network drive; 
 from __future__ import annotations
 
 import os
+import unicodedata
 from collections.abc import Iterable, Sequence
-from functools import cached_property
 from pathlib import Path
 
 from steersearch.core.errors import DataError
@@ -27,47 +27,53 @@ class ImageFiles:
     def __init__(self, folders: Iterable[Path]) -> None:
         self.folders = [folder for folder in dict.fromkeys(folders) if os.path.isdir(folder)]
         self._listed: dict[Path, frozenset[str]] = {}
-        self._folder_of: dict[str, Path] = {}
+        self._folded_in: dict[Path, dict[str, str]] = {}
         for folder in self.folders:
-            for name in self._names_in(folder):
-                self._folder_of.setdefault(name, folder)
-
-    @cached_property
-    def _spelt(self) -> dict[str, str]:
-        """Names by their case-folded form, unless it is ambiguous."""
-        found: dict[str, str] = {}
-        twice: set[str] = set()
-        for name in self._folder_of:
-            if found.setdefault(name.casefold(), name) != name:
-                twice.add(name.casefold())
-        return {folded: name for folded, name in found.items() if folded not in twice}
+            self._names_in(folder)
 
     def find(self, *names: str) -> Path | None:
         """The first of `names` that exists.
 
-        A name may have folders, with / or \\, which are ignored if they do not exist. Case is ignored if there is no
-        exact match and only one other.
+        A name may have folders, with / or \\, which are ignored if they do not exist. Case and Unicode composition are
+        ignored if there is no exact match and only one other.
         """
         for name in names:
-            found = self._below(name) or self._flat(name)
-            if found is not None:
-                return found
+            places = [place for place in self._below(name) if self._names_in(place)] or self.folders
+            bases = dict.fromkeys((name.rpartition("/")[2], name.replace("\\", "/").rpartition("/")[2]))
+            for match in (self._exact, self._spelt):
+                for base in bases:
+                    found = match(places, base)
+                    if found is not None:
+                        return found
         return None
 
-    def _below(self, name: str) -> Path | None:
-        """The file in the folder that the name gives, below one of ours."""
-        above, _, base = name.replace("\\", "/").rpartition("/")
+    def _below(self, name: str) -> list[Path]:
+        """The folders that the name gives, below ours."""
+        above = name.replace("\\", "/").removeprefix("./").rpartition("/")[0]
         if not above or ".." in above.split("/") or above.startswith("/"):
-            return None
-        places = (folder / above for folder in self.folders)
+            return []
+        return [folder / above for folder in self.folders]
+
+    def _exact(self, places: Sequence[Path], base: str) -> Path | None:
         return next((place / base for place in places if base in self._names_in(place)), None)
 
-    def _flat(self, name: str) -> Path | None:
-        for base in (name.rpartition("/")[2], name.replace("\\", "/").rpartition("/")[2]):
-            spelt = base if base in self._folder_of else self._spelt.get(base.casefold())
-            if spelt is not None:
-                return self._folder_of[spelt] / spelt
-        return None
+    def _spelt(self, places: Sequence[Path], base: str) -> Path | None:
+        """The one file whose name differs in case or composition alone."""
+        found = {self._folded_names(place).get(_folded(base)): place for place in reversed(places)}
+        found.pop(None, None)
+        if len(found) != 1 or "" in found:
+            return None
+        ((name, place),) = found.items()
+        return place / str(name)
+
+    def _folded_names(self, folder: Path) -> dict[str, str]:
+        """Names by their form in `_folded`, "" for several names of one form; made once."""
+        if folder not in self._folded_in:
+            names: dict[str, str] = {}
+            for name in self._names_in(folder):
+                names[_folded(name)] = "" if _folded(name) in names else name
+            self._folded_in[folder] = names
+        return self._folded_in[folder]
 
     def _names_in(self, folder: Path) -> frozenset[str]:
         """The names in a folder, none if it does not exist; listed once."""
@@ -81,8 +87,9 @@ class ImageFiles:
                 self._listed[folder] = frozenset()
         return self._listed[folder]
 
-    def __len__(self) -> int:
-        return len(self._folder_of)
+
+def _folded(name: str) -> str:
+    return unicodedata.normalize("NFC", name).casefold()
 
 
 def listed(

@@ -53,6 +53,7 @@ class Lvis(Source):
         names = self._coco.image_names
         found = (files.find(*_names_of_both_years(names[i])) for i in range(len(names)))
         self._images = Texts(str(image or "") for image in found)
+        self._shared = _shared(self._images, names)
         self._expressions = {
             number: _expression(category)
             for number, category in self._coco.categories.items()
@@ -74,7 +75,7 @@ class Lvis(Source):
             image, category = int(images[order[start]]), int(categories[order[start]])
             if not self._expressions.get(category):
                 without_name[category] += 1
-            elif not self._images[image]:
+            elif not self._images[image] or image in self._shared:
                 without_picture[image] += 1
             else:
                 rows.append((image, category))
@@ -90,7 +91,7 @@ class Lvis(Source):
             )  # fmt: skip
             self.skips.append(Skip(self._coco.path, f"category {category}", reason, count))
         for image, count in without_picture.items():
-            reason = f"its picture {self._coco.image_names[image]} was not found"
+            reason = self._shared.get(image) or f"its picture {self._coco.image_names[image]} was not found"
             self.skips.append(Skip(self._coco.path, f"image {self._coco.image_ids[image]}", reason, count))
 
     def _note_unknown(self, unknown: npt.NDArray[np.bool_]) -> None:
@@ -118,6 +119,19 @@ class Lvis(Source):
         for number in self._order[start + 1 : end].tolist():
             union |= self._coco.mask(number, picture)
         return union
+
+
+def _shared(found: Texts, names: Texts) -> dict[int, str]:
+    """The images that have a file in common, as pictures of several folders do in a single one, and why each of them is
+    of no use. Images of one name are one picture."""
+    first: dict[str, int] = {}
+    shared: dict[int, str] = {}
+    for image, path in enumerate(found):
+        other = first.setdefault(path, image) if path else image
+        if names[other] != names[image]:
+            reason = f"{names[other]} and {names[image]} lead to one file, {path}"
+            shared |= {other: reason, image: reason}
+    return shared
 
 
 def lvis_split(path: Path) -> str:
