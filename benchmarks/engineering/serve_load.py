@@ -1,6 +1,11 @@
 """`steersearch serve` under load: a warm query beside the model's own forward pass, and a minute of 8 clients.
 
 python -m steersearch.benchmarks.engineering.serve_load
+python -m steersearch.benchmarks.engineering.serve_load --model dinov2-small --seconds 0
+
+Each query has a photo that the server has not seen, and after each forward pass the threads that it used, which spin
+for a while, are given time to sleep. All weights but the mini's are random, in the shape of the named model, with the
+mini's text encoder: speed does not depend on them.
 """
 
 from __future__ import annotations
@@ -23,25 +28,48 @@ from pathlib import Path
 from statistics import median
 
 from steersearch.benchmarks.engineering.server_process import processor_seconds, resident_mib, serving
-from steersearch.benchmarks.engineering.speed import bundled_hash
+from steersearch.benchmarks.engineering.speed import Settings, bundled_hash, named_model
 from steersearch.benchmarks.harness.record import Record, run_script
+from steersearch.core.checkpoints import load_model
 from steersearch.core.images.reader import read_picture
 from steersearch.core.predictor import Predictor
+from steersearch.core.registry import MODELS
 
 FOCUS = "the remote control"
 CLIENTS = 8
+DEMO_PHOTOS = "steersearch-demo/photos"
+REST_S = 0.1  # libgomp's threads spin for some 15 ms after their work
 
 
 @contextmanager
-def serving_the_demo(folder: Path) -> Iterator[tuple[str, int]]:
-    """The address of a server over the demo's library, which is made in `folder`, and its process id."""
+def serving_the_demo(folder: Path, model: Path | None) -> Iterator[tuple[str, int]]:
+    """The address of a server over the demo's photos, which are made in `folder`, and its process id.
+
+    model: a file, by which they are indexed; None: the bundled mini.
+    """
     environment = os.environ | dict.fromkeys(
         ("XDG_DATA_HOME", "XDG_STATE_HOME", "XDG_CACHE_HOME"), str(folder)
     )
-    demo = [sys.executable, "-m", "steersearch", "demo"]
-    subprocess.run(demo, cwd=folder, env=environment, check=True, capture_output=True)
-    with serving(environment=environment, folder=folder) as started:
+
+    def run(*command: str) -> None:
+        line = [sys.executable, "-m", "steersearch", *command]
+        subprocess.run(line, cwd=folder, env=environment, check=True, capture_output=True)
+
+    run("demo")
+    if model is not None:
+        index = ["index", DEMO_PHOTOS, "--model", str(model), "--prompt", FOCUS, "--library", "library"]
+        run(*index)
+    place = None if model is None else folder / "library"
+    with serving(place, environment=environment, folder=folder) as started:
         yield started
+
+
+def random_model(name: str, folder: Path) -> Path:
+    """The file of a model of this shape, which reads prompts as the mini does."""
+    mini = load_model("mini", device="cpu").config
+    shape = named_model(Settings(model=name), text_encoder=mini.text_encoder, text_dim=mini.text_dim)
+    Predictor(shape).save(folder / f"{name}.safetensors")
+    return folder / f"{name}.safetensors"
 
 
 def upload(address: str, photo: Path) -> str:
@@ -61,30 +89,32 @@ def get(address: str) -> tuple[int, bytes]:
         return error.code, error.read()
 
 
-def outside_photo(folder: Path, model: Predictor) -> Path:
-    """A photo that the library does not have, of the model's own resolution."""
-    photo = sorted((folder / "steersearch-demo" / "photos" / "photographs").glob("*.jpg"))[0]
-    size = model.preprocess.size
-    made = read_picture(photo).image.resize((size, size)).rotate(180)
-    made.save(folder / "outside.png")
-    return folder / "outside.png"
+def outside_photos(folder: Path, model: Predictor, number: int) -> list[Path]:
+    """Photos that the library does not have, of the model's own resolution."""
+    size, made = model.preprocess.size, []
+    for photo in sorted((folder / DEMO_PHOTOS).rglob("*.jpg"))[:number]:
+        made.append(folder / f"outside-{photo.stem}.png")
+        read_picture(photo).image.resize((size, size)).rotate(180).save(made[-1])
+    return made
 
 
 def warm_queries(
-    address: str, search: str, pid: int, model: Predictor, photo: Path, repeats: int
+    search: str, uploads: Sequence[str], pid: int, model: Predictor, photo: Path
 ) -> dict[str, float]:
     """Milliseconds of a query by an outside photo under an indexed focus, and of the forward pass alone, in turns:
     medians, and means of processor time, of the query that of the server."""
-    prompt = model.encode_prompt(FOCUS).tokens
+    prompt, repeats = model.encode_prompt(FOCUS).tokens, len(uploads) - 2
     pixels = model.preprocess(read_picture(photo))[None]
     forward, query, spent = [], [], {"forward": 0.0, "query": 0.0}
-    for turn in range(repeats + 2):
+    for turn, id in enumerate(uploads):
+        time.sleep(REST_S)
         began, before = time.perf_counter(), time.process_time()
         model.embed_pixels(pixels, [prompt], 1.0)
         forward.append(time.perf_counter() - began)
         spent["forward"] += (time.process_time() - before) * (turn > 1)
+        time.sleep(REST_S)
         began, before = time.perf_counter(), processor_seconds(pid)
-        status, body = get(search)
+        status, body = get(f"{search}&upload={id}")
         query.append(time.perf_counter() - began)
         spent["query"] += (processor_seconds(pid) - before) * (turn > 1)
         assert status == 200, body
@@ -133,36 +163,39 @@ def minute(searches: Sequence[str], pid: int, seconds: float) -> dict[str, float
     }
 
 
-def measure(repeats: int, seconds: float) -> Record:
+def measure(model: str, repeats: int, seconds: float) -> Record:
     """The record of both."""
     began = time.monotonic()
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
-        model = Predictor.from_pretrained("mini", "cpu")
-        with serving_the_demo(folder) as (address, pid):
+        file = None if model == "mini" else random_model(model, folder)
+        predictor = Predictor.from_pretrained(file or "mini", "cpu")
+        with serving_the_demo(folder, file) as (address, pid):
             library = json.loads(get(f"{address}api/v1/libraries")[1])[0]["id"]
             base = f"{address}api/v1/libraries/{library}/search?" + urllib.parse.urlencode({"focus": FOCUS})
-            photo = outside_photo(folder, model)
-            id = upload(address, photo)
-            metrics = warm_queries(address, f"{base}&upload={id}", pid, model, photo, repeats)
+            photos = outside_photos(folder, predictor, repeats + 2)
+            ids = [upload(address, photo) for photo in photos]
+            metrics = warm_queries(base, ids, pid, predictor, photos[0])
             listed = json.loads(get(f"{address}api/v1/libraries/{library}/photos?limit=20")[1])["photos"]
-            searches = [f"{base}&image={row['image_id']}" for row in listed] + [f"{base}&upload={id}", base]
-            metrics |= minute(searches, pid, seconds)
+            searches = [f"{base}&image={row['image_id']}" for row in listed]
+            if seconds:
+                metrics |= minute([*searches, f"{base}&upload={ids[-1]}", base], pid, seconds)
     return Record.make(
         "serve-load",
-        "mini",
+        model,
         {"repeats": repeats, "clients": CLIENTS, "client_seconds": seconds, "k": 24},
         {name: round(value, 2) for name, value in metrics.items()},
         time.monotonic() - began,
-        weights_hash=bundled_hash("mini"),
+        weights_hash=bundled_hash(model),
     )
 
 
 def main() -> None:
     """Measure, print the record and, with --save, keep it."""
     parser = argparse.ArgumentParser(description="The cost of a warm query, and a minute of 8 clients.")
-    parser.add_argument("--repeats", type=int, default=30)
-    parser.add_argument("--seconds", type=float, default=60.0)
+    parser.add_argument("--model", default="mini", choices=list(MODELS), help="its shape")
+    parser.add_argument("--repeats", type=int, default=30, help="at most 60")
+    parser.add_argument("--seconds", type=float, default=60.0, help="0: no clients")
     run_script(parser, measure)
 
 

@@ -191,8 +191,8 @@ def _trunk_name(settings: Settings) -> str:
     return _SIGLIP[settings.model] if card.trunk is None else card.trunk.name
 
 
-def named_model(settings: Settings) -> SteerViT:
-    """The bundled mini, or random weights in the shape of a released model."""
+def named_model(settings: Settings, **text: Any) -> SteerViT:
+    """The bundled mini, or random weights in the shape of a released model. text: its settings of the text encoder."""
     if settings.model == "mini":
         return load_model("mini", device="cpu")
     trunk, side = _trunk_name(settings), settings.side
@@ -201,6 +201,7 @@ def named_model(settings: Settings) -> SteerViT:
         resolution=side,
         aggregation="mean" if settings.model in _SIGLIP else "cls",
         preprocess=timm_preprocess(trunk, side),
+        **text,
     )
     model = SteerViT(config)
     with torch.no_grad():
