@@ -488,6 +488,15 @@ def test_likeness_is_rocchios_rule(
     )
     assert "Rocchio" in found["text"]
     is_problem(client.post(f"{root}/like", json={"more": ["0" * 32]}), 422, "none of these photos")
+    is_problem(client.post(f"{root}/like", json={}), 422, "choose a photo")
+    partly = {"more": [ids["red"], ids["red"], "0" * 32], "less": [ids["green"]]}
+    assert (
+        client.post(f"{root}/like", json=partly)
+        .json()["text"]
+        .startswith(
+            "near the mean of 1 (of 2; the others have no vector here) chosen and far from the mean of 1 chosen"
+        )
+    )
 
 
 def test_a_map_has_a_point_for_each_photo_and_lies_like_the_unsteered_one(

@@ -20,8 +20,10 @@ LESS = 0.5  # share of the mean of the photos that are not liked
 def rocchio(gallery: Snapshot, more: Sequence[str], less: Sequence[str]) -> Floats:
     """(n,) float32: the cosine of every photo of the gallery with the query. more, less: image_ids.
 
-    Raises ArgumentError where none of them has a vector here.
+    Raises ArgumentError where there are none, or none of them has a vector here.
     """
+    if not more and not less:
+        raise ArgumentError("more", [], "choose a photo to lead to, or in less one to lead away from")
     vectors = np.asarray(gallery.flat.all, dtype=np.float32)
     ids = gallery.table.column("image_id").to_pylist()
     liked = np.isin(ids, list(more))

@@ -571,8 +571,9 @@ def like(library: str, wanted: LikeRequest, server: At) -> SearchAnswer:
     spread = float(cosines.std()) or 1.0
     best = np.argsort(-cosines, kind="stable")[: wanted.k].tolist()
     rows = [(its_photos.photo(gallery.value("image_id", row)), float(cosines[row])) for row in best]
+    known = set(gallery.table.column("image_id").to_pylist())
     chosen = " and ".join(
-        f"{what} the mean of {len(ids):,} chosen"
+        f"{what} the mean of {_counted(ids, known)} chosen"
         for what, ids in (("near", wanted.more), ("far from", wanted.less))
         if ids
     )
@@ -603,6 +604,14 @@ def like(library: str, wanted: LikeRequest, server: At) -> SearchAnswer:
             )
             for rank, (photo, score) in enumerate(rows, start=1)
         ],
+    )
+
+
+def _counted(ids: Sequence[str], known: set[str]) -> str:
+    """How many different ids there are, and how many of them have a vector."""
+    count, lacking = len(set(ids)), len(set(ids) - known)
+    return (
+        f"{count:,}" if not lacking else f"{count - lacking:,} (of {count:,}; the others have no vector here)"
     )
 
 
