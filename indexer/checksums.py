@@ -125,7 +125,7 @@ class CheckedFile:
             with ThreadPoolExecutor(_THREADS) as pool:
                 found = list(pool.map(self._sum, wanted))
         if found != self._sums[wanted].tolist():
-            raise DamagedFileError(self.path, "its content does not fit its checksums")
+            raise DamagedFileError(self.path, "its content does not match its checksums")
         self._is_checked[wanted] = True
         if self._is_checked.all():
             self._file.close()
@@ -260,7 +260,7 @@ def check_structure(table: Path) -> None:
     for name, path in there.items():
         is_read = name == newest or name.startswith("_deletions/")
         if is_read and name in seals and not _fits(path, seals[name]):
-            raise LibraryDamagedError(path, "it does not fit its checksum")
+            raise LibraryDamagedError(path, "it does not match its checksum")
 
 
 def damaged_files(table: Path) -> tuple[list[str], list[str]]:

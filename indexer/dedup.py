@@ -40,11 +40,11 @@ def without_query(
     photos: Sequence[QueryPhoto],
     likeness: Callable[[QueryPhoto, Hit], float],
 ) -> Hits:
-    """The k best hits of `search(count)` that are none of the query photos: neither a file of theirs, nor its content,
-    nor a copy of it. `Searched.left_out` names those that rank before the last hit.
+    """The k best hits of `search(count)` that are not query photos: neither their files, nor their content, nor copies
+    of them. `Searched.left_out` names those that rank before the last hit.
 
     likeness: the least cosine of a query photo and a hit under a focus. Copies show the same pixels as in `folded`.
-    Hits are looked at in the order of their likeness until a few in a row are none.
+    Hits are examined in the order of their likeness until a few in a row are no copies.
     """
     asked = k + len(photos)
     while True:
@@ -108,8 +108,8 @@ def folded(
 
     Copies are files of the same content, and photos that show the same pixels (see `same_picture`): alike as
     thumbnails, and then as they are read from their files; what cannot be read is not folded.
-    thumbnails: contents -> their JPEGs. Copies that rank far behind their photo may be left unsaid: no more hits are
-    looked at than it takes to find k.
+    thumbnails: contents -> their JPEGs. Copies that rank far behind their photo may be missed: no more hits are
+    examined than it takes to find k.
     """
     asked = _MORE * k
     while True:

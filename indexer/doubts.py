@@ -14,7 +14,7 @@ from steersearch.indexer.manifest import PromptIndex, UnsteeredIndex
 from steersearch.indexer.regions import sampled_embeddings
 
 MANY = 0.25  # of a gallery's photos; of photographs like the training's, one in twenty counts as unlike
-SAMPLE = 1000  # photos that speak for a gallery
+SAMPLE = 1000  # photos by which a gallery is judged
 
 
 @dataclass(frozen=True)
@@ -44,7 +44,7 @@ def doubt_about(
     prompts: Sequence[str],
     way_out: str,
 ) -> Doubt | None:
-    """What speaks against an answer by the model that made `index`; None: nothing.
+    """Why an answer by the model that made `index` may be wrong; None: nothing is known against it.
 
     unlike: see `share_unlike`; without unsteered vectors (`--no-regions`) it is not known how the photos look.
     """

@@ -51,7 +51,7 @@ class PhotoFolder:
 
     @property
     def why_away(self) -> str:
-        """What to say where it is not there."""
+        """Why it is not there, in words."""
         return "is gone" if self.disk is None else f'is on the disk "{self.disk.name}", which is not mounted'
 
 

@@ -294,7 +294,7 @@ class Hit:
 
     @property
     def taken_at_source(self) -> str | None:
-        """What says so, such as "EXIF DateTimeOriginal" or, for want of a better one, "file time"."""
+        """The field that gives `taken_at`, such as "EXIF DateTimeOriginal"; if there is none, "file time"."""
         return None if self.date is None else self.date.source
 
     @property

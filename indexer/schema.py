@@ -287,7 +287,7 @@ def with_checksums(name: str, rows: Any) -> Any:
 
 
 def is_sound(name: str, rows: Any, checksum: str) -> npt.NDArray[np.bool_]:
-    """(n,) Whether each row fits its checksum; a row without one does not."""
+    """(n,) Whether each row matches its checksum; a row without one does not."""
     computed = checksums_of(rows, summed_columns(name)[checksum])
     sound: npt.NDArray[np.bool_] = rows.column(checksum).fill_null(-1).to_numpy() == computed
     return sound

@@ -141,7 +141,7 @@ class Snapshot:
         return unpack_heatmap(packed)
 
     def _damaged(self, reason: str) -> LibraryDamagedError:
-        """For invalid values that fit their checksum: they were written so."""
+        """For invalid values that match their checksum: they were written so."""
         return LibraryDamagedError(
             f"{self.name}.arrow", reason, "check the library: steersearch verify --repair"
         )

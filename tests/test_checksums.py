@@ -90,7 +90,7 @@ def test_of_a_large_array_the_rows_that_are_used_are_compared(tmp_path: Path) ->
     path.write_bytes(content)
     lazy = CheckedArray(path)
     np.testing.assert_array_equal(lazy[np.array([0, 400, 999])], array[[0, 400, 999]])
-    with pytest.raises(DamagedFileError, match="does not fit its checksums"):
+    with pytest.raises(DamagedFileError, match="does not match its checksums"):
         lazy[np.array([3, 500])]
     with pytest.raises(DamagedFileError):
         _ = lazy.values

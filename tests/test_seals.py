@@ -56,7 +56,7 @@ def test_one_bit_of_what_says_which_rows_there_are(library: Library) -> None:
         for position in range(len(whole)):
             byte = bytes([whole[position] ^ 1 << position % 8])
             path.write_bytes(whole[:position] + byte + whole[position + 1 :])
-            with pytest.raises(LibraryDamagedError, match="does not fit its checksum"):
+            with pytest.raises(LibraryDamagedError, match="does not match its checksum"):
                 check_structure(images(library))
         path.write_bytes(whole)
     check_structure(images(library))

@@ -101,7 +101,7 @@ def test_a_damaged_one_is_set_aside_and_made_again(library: Library) -> None:
     assert thumbnails(library).keys() == before.keys() - {first, second}
     assert said(library) == [
         ("warning", "1 row has a thumbnail that does not decode"),
-        ("warning", "1 row has values that do not fit its checksum"),
+        ("warning", "1 row has values that do not match its checksum"),
     ]
     assert said(library, repair=True)[2:] == [("note", "2 of the photos have none")]
     assert list((library.place / "set-aside").glob("*/lance/thumbnails.lance"))

@@ -42,7 +42,7 @@ def table_of(place: Path, folders: Folders, index: PromptIndex) -> Any:
     path: relative to its photo folder, in one that was added after a dot and the folder's name; image_id; embedding:
     fixed_size_list<float32>, unit length; presence, width, height, taken_at, taken_at_precision (year, month, day,
     minute, second), taken_at_source: null where they are not known (the source of a photo without a date is "none");
-    path_bytes: of a path that is no UTF-8, which `path` only resembles, else null. What the vectors are is in the
+    path_bytes: of a path that is not UTF-8, which `path` only resembles, else null. What the vectors are is in the
     schema's metadata, under "steersearch", as JSON, with "folders": paths by name, "of": how many photos the library
     has, with a vector or without, and what the model cannot read of the prompt.
     """

@@ -49,7 +49,7 @@ def _from_1(place: Path) -> None:
 
 
 def _from_2(place: Path) -> None:
-    """Photos get how precise their date is and where it comes from; the next run asks them, without a model."""
+    """Photos get columns for the precision and source of their date; the next run fills them, without a model."""
     tables = Tables(place)
     for name in tables.names(IMAGES):
         tables.add_columns(name, DATE_COLUMNS[1:])

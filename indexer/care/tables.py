@@ -192,7 +192,7 @@ class Tables:
         damaged, _ = self.damaged_files(name)
         if damaged:
             raise LibraryDamagedError(
-                self._database.folder(name) / damaged[0], "it does not fit its checksum"
+                self._database.folder(name) / damaged[0], "it does not match its checksum"
             )
         # In a bucket a writer that was cut off for a while may go on, with files of the last days.
         is_ours = not isinstance(self._place, ObjectPath)
@@ -221,7 +221,7 @@ def _dim(rows: Any) -> int:
 # -------------------------------------------------------------------------------------------------------- damaged rows
 
 _UNIT = {np.dtype(np.float32): 1e-3, np.dtype(np.float16): 1e-2}  # how far a length may be from 1
-_OTHER = "values that do not fit its checksum"
+_OTHER = "values that do not match its checksum"
 
 Mask = npt.NDArray[np.bool_]
 
@@ -307,7 +307,7 @@ def _faults(name: str, part: Any, has_checksums: bool) -> list[tuple[str, Mask]]
 
 
 def _undecoded(part: Any, is_suspect: Mask) -> tuple[str, Mask]:
-    """A fault of thumbnails; those that fit their checksum are not decoded."""
+    """A fault of thumbnails; those that match their checksum are not decoded."""
     thumbnails = zip(part.column("thumbnail").to_pylist(), is_suspect, strict=True)
     undecoded = [is_bad and not _decodes(thumbnail) for thumbnail, is_bad in thumbnails]
     return "a thumbnail that does not decode", np.array(undecoded, bool)

@@ -389,12 +389,12 @@ class Verification:
             elif unsealed:  # left by a killed run: readable, but never sealed
                 self._found("error", subject, text, "set it aside", after, remake)
             else:
-                text += ", although all its files fit their checksums"
+                text += ", although all its files match their checksums"
                 self._found("error", subject, text, "left as it is; please report it")
             return None
         if not damaged:
             return found
-        text = f"{len(damaged)} of the files of {what} do not fit their checksums ({_some(damaged)})"
+        text = f"{len(damaged)} of the files of {what} do not match their checksums ({_some(damaged)})"
         after, remake = "set aside; the rows that are sound are kept", partial(self._rebuild, name, snapshots)
         self._found("error", subject, text, "set them aside", after, remake)
         return self._tables.inspect(name, columns, check) if self._repair else found
