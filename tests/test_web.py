@@ -8,6 +8,7 @@ import io
 import json
 import os
 import re
+import shutil
 import signal
 import socket
 import struct
@@ -131,6 +132,30 @@ def test_the_newest_photo_comes_first_then_the_more_precise_date_then_the_path()
     assert [photo.number for photo in listed[2:4]] == [2, 3]
     assert listed.of([listed[5].id, listed[0].id]) == [listed[5], listed[0]]
     assert listed[4:2] == listed.of([]) == []
+
+
+def test_a_list_of_dated_photos_or_of_none() -> None:
+    dated = [(f"{day}.jpg", (f"2020-05-0{day}", "second"), 0) for day in (1, 2)]
+    assert [photo.path for photo in PhotoList("now", table_of_photos(*dated))] == ["2.jpg", "1.jpg"]
+    assert len(PhotoList("now", table_of_photos())) == 0
+
+
+def test_a_library_that_was_removed_is_named(client: TestClient, root: str, library: Library) -> None:
+    assert client.get(f"{root}/photos").json()["total"] == 6
+    shutil.rmtree(library.place)
+    (row,) = client.get("/api/v1/libraries").json()
+    assert (row["is_there"], "no library here" in row["problem"]) == (False, True)
+    for path in (root, f"{root}/photos", f"{root}/map", f"{root}/search?focus=the+red+thing"):
+        is_problem(client.get(path), 404, "no library here")
+
+
+def test_a_browser_without_the_token_is_told_in_words(library: Library) -> None:
+    app = create_app(Shelf([library.place]), Access.of("0.0.0.0", "photos.local"))
+    with TestClient(app, "http://photos.local:8000") as browser:
+        answer = browser.get("/", headers={"Accept": "text/html,*/*"})
+    assert (answer.status_code, answer.headers["content-type"]) == (401, "text/html; charset=utf-8")
+    assert "<h1>A token is needed</h1>" in answer.text
+    assert "the address that `steersearch serve` printed" in answer.text
 
 
 def test_photos_and_map_do_not_read_the_regions(client: TestClient, root: str, library: Library) -> None:
@@ -518,6 +543,14 @@ def test_a_map_has_a_point_for_each_photo_and_lies_like_the_unsteered_one(
     turned = gallery_map(gallery, "pca", like)
     assert ((turned.points - like.points) ** 2).sum() <= ((alone.points - like.points) ** 2).sum() + 1e-4
     is_problem(client.get(f"{root}/map", params={"focus": "unheard of"}), 404, "unheard of")
+
+
+def test_umap_of_too_many_photos_is_refused(
+    client: TestClient, root: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("steersearch.web.gallery_map.UMAP_MOST", 5)
+    is_problem(client.get(f"{root}/map", params={"method": "umap"}), 422, "offered up to 5")
+    assert client.get(f"{root}/map").json()["count"] == 6
 
 
 def test_a_photo_without_a_vector_has_no_point(client: TestClient, root: str, library: Library) -> None:

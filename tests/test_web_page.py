@@ -450,6 +450,21 @@ def test_a_server_killed_during_a_search_is_named_and_its_return_is_used(
     assert page.locator("#problem:visible").count() == 0
 
 
+def test_pca_is_shown_where_umap_cannot_be(watched: Watched, served: Served) -> None:
+    page = watched.page
+    page.click("#tab-map")
+    until(page, "/variance/.test(document.getElementById('map-note').innerText)")
+    refusal = {"status": 422, "detail": "takes minutes"}
+    page.route("**/map?method=umap*", lambda route: route.fulfill(status=422, json=refusal))
+    watched.expected.append("422")
+    page.select_option("#map-method", "umap")
+    until(
+        page,
+        "/^PCA is shown instead of UMAP: takes minutes/.test(document.getElementById('map-note').innerText)",
+    )
+    assert page.input_value("#map-method") == "pca"
+
+
 def test_the_map_moves_when_another_prompt_arranges_it(watched: Watched) -> None:
     page = watched.page
     page.click("#tab-map")

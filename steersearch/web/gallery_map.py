@@ -11,7 +11,7 @@ from typing import Any, Literal
 import numpy as np
 
 from steersearch.api import Library
-from steersearch.core.errors import MissingExtraError
+from steersearch.core.errors import ArgumentError, MissingExtraError
 from steersearch.core.vectors import Floats
 from steersearch.indexer.filters import places_in
 from steersearch.indexer.snapshot import Snapshot
@@ -19,6 +19,7 @@ from steersearch.web.photos import PhotoList
 
 Method = Literal["pca", "umap"]
 _FITTED_ON = 8_000  # photos, drawn at random, by which the axes are found
+UMAP_MOST = 20_000  # photos
 _SEED = 1234
 _KEPT = 32
 
@@ -51,7 +52,8 @@ class Maps:
         """The map under an indexed prompt, turned and mirrored to lie as near as can be to that by unsteered vectors;
         focus None: the latter.
 
-        Raises PromptIndexMissing, and MissingExtraError for "umap" without its package.
+        Raises PromptIndexMissing, and for "umap" MissingExtraError without its package, ArgumentError for too many
+        photos.
         """
         plain = library.unsteered_index() if library.has_unsteered or not focus else None
         index = library.find_prompt_index(focus) if focus else plain
@@ -78,6 +80,9 @@ def gallery_map(gallery: Snapshot, method: Method, like: GalleryMap | None = Non
     """See `Maps.of`."""
     vectors = np.asarray(gallery.flat.all, dtype=np.float32)
     ids = gallery.table.column("image_id")
+    if method == "umap" and len(vectors) > UMAP_MOST:
+        reason = f"takes minutes for {len(vectors):,} photos, and cannot be stopped; it is offered up to {UMAP_MOST:,}"
+        raise ArgumentError("method", method, reason)
     points, explained = _umap(vectors) if method == "umap" else _pca(vectors)
     points = _scaled(points)
     if like is not None:

@@ -12,10 +12,10 @@ from http.cookies import CookieError, SimpleCookie
 from urllib.parse import parse_qsl, urlencode, urlsplit
 
 from starlette.datastructures import Headers, MutableHeaders
-from starlette.responses import RedirectResponse
+from starlette.responses import RedirectResponse, Response
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from steersearch.web.problem import problem
+from steersearch.web.problem import for_people, problem
 
 COOKIE = "steersearch_token"
 LOOPBACK = frozenset({"127.0.0.1", "localhost", "::1"})
@@ -66,12 +66,14 @@ class Guard:
             return
         by_socket = self.access.socket is not None and scope["server"] == (self.access.socket, None)
         refused = None if by_socket else self._refusal(scope)
+        if refused is not None and "text/html" in Headers(scope=scope).get("accept", ""):
+            refused = for_people(refused)
         if refused is not None:
             await refused(scope, receive, _with_headers(send))
             return
         await self.app(scope, receive, _with_headers(send))
 
-    def _refusal(self, scope: Scope) -> ASGIApp | None:
+    def _refusal(self, scope: Scope) -> Response | None:
         """The answer to a request that goes no further."""
         headers = Headers(scope=scope)
         host = headers.get("host", "")
@@ -85,7 +87,7 @@ class Guard:
             return problem(403, "pages of other sites may not use this server")
         return self._without_token(scope, headers)
 
-    def _without_token(self, scope: Scope, headers: Headers) -> ASGIApp | None:
+    def _without_token(self, scope: Scope, headers: Headers) -> Response | None:
         """Ask for the token, or take it from the address into a cookie."""
         token = self.access.token
         if token is None:

@@ -112,7 +112,7 @@ def _photos(rows: Any, numbers: Sequence[int]) -> Iterator[Photo]:
 def _newest_first(table: Any) -> Any:
     """The rows of a table with PHOTO_COLUMNS, the newest first; of dates that begin alike the more precise one, those
     of one date by path."""
-    seconds = numbers(table.column("taken_at").cast(pa.int64()), np.int64)
+    seconds = numbers(table.column("taken_at").cast(pa.int64()), np.int64).copy()
     has_own = mask_of(table.column("taken_at").is_valid())
     mtimes = numbers(table.column("mtime_ns"), np.int64)[~has_own]
     is_dated = has_own.copy()

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import json
+from html import escape
 from typing import Any
 
 from fastapi import FastAPI, Request
 from fastapi.exceptions import RequestValidationError
-from fastapi.responses import JSONResponse
+from fastapi.responses import HTMLResponse, JSONResponse, Response
 from starlette.exceptions import HTTPException
 
 from steersearch.core.errors import (
@@ -51,7 +53,15 @@ class UnknownIdError(SteerSearchError):
 
     def __init__(self, what: str, id: str) -> None:
         self.what, self.id = what, id
-        super().__init__(f"no {what} has the id {id[:80]!r}; it may have been removed: load the page again")
+        super().__init__(f"no {what} has the id {id[:80]!r}; {_GONE[what]}")
+
+
+_GONE = {
+    "library": "it was removed, or the server does not offer it",
+    "photo": "the library no longer has it: choose another",
+    "upload": "uploads go with the server, and after many newer ones: send the photo again",
+    "job": "the server has started again since",
+}
 
 
 def problem(status: int, detail: str, headers: dict[str, str] | None = None, **fields: Any) -> JSONResponse:
@@ -62,6 +72,17 @@ def problem(status: int, detail: str, headers: dict[str, str] | None = None, **f
         headers,
         MEDIA_TYPE,
     )
+
+
+def for_people(response: Response) -> Response:
+    """A problem document as a page, for who opens an address in a browser; any other response as it is."""
+    if response.media_type != MEDIA_TYPE:
+        return response
+    said = json.loads(bytes(response.body))
+    title, detail = escape(said["title"]), escape(said["detail"])
+    page = f'<!doctype html><html lang="en"><title>{title}</title><h1>{title}</h1><p>{detail}</p></html>'
+    kept = {name: value for name, value in response.headers.items() if name == "www-authenticate"}
+    return HTMLResponse(page, response.status_code, kept)
 
 
 _TITLES = {

@@ -8,6 +8,7 @@ from pathlib import Path
 
 from steersearch import settings
 from steersearch.api import AUTO, Library, Models
+from steersearch.core.errors import LibraryMissingError
 from steersearch.core.objects import real_path
 from steersearch.indexer.embedder import Provider
 from steersearch.indexer.library_info import LibraryInfo
@@ -46,7 +47,7 @@ class Shelf:
     def library(self, id: str) -> Library:
         """The library with this id, opened once, with the folders that it has now.
 
-        Raises UnknownIdError, and what `Library.open` raises.
+        Raises UnknownIdError, LibraryMissingError where it was removed, and what `Library.open` raises.
         """
         with self._lock:
             if id not in self._open:
@@ -54,8 +55,13 @@ class Shelf:
                 if place is None:
                     raise UnknownIdError("library", id)
                 self._open[id] = self._kind.open(place)
-            self._open[id].read_folders()
-            return self._open[id]
+            opened = self._open[id]
+            if not opened.exists:
+                del self._open[id]  # what was kept of it is another library's if one is made there again
+                self._photos.pop(id, None)
+                raise LibraryMissingError(opened.place)
+            opened.read_folders()
+            return opened
 
     def another(self, id: str) -> Library:
         """A library of its own for a job, which shares only the models."""

@@ -75,10 +75,11 @@ async function chooseLibrary() {
     $("library").replaceChildren(...libraries.map((one) =>
       element("option", { value: one.id, title: one.folders.join("\n"), disabled: !!one.problem }, one.name + (one.problem ? " (cannot be opened)" : one.is_there ? "" : " (a folder is gone)"))));
   }
+  $("library").parentElement.hidden = !libraries.length;
   const usable = libraries.filter((one) => !one.problem);
   if (!usable.length) {
     library = null;
-    say(null, "There is no library yet. Index a folder of photos: steersearch index FOLDER");
+    say(null, libraries.length ? libraries.map((one) => one.problem).join("\n") : "There is no library yet. Index a folder of photos: steersearch index FOLDER");
     return;
   }
   if (!usable.some((one) => one.id === state.library)) state.library = usable[0].id;
@@ -199,6 +200,7 @@ const addFocus = () => {
   const given = parseFocus($("focus").value);
   $("focus").value = "";
   if (!given.text) return refresh();
+  if (!given.weight) return showProblem(new Problem(0, `“${given.text}” needs a weight other than 0: above 0 leads to it, below 0 away.`));
   const others = state.focuses.filter((one) => one.text !== given.text);
   // by words alone a search takes one focus
   return change({ focuses: state.photos.length ? [...others, given] : [given] });
@@ -241,6 +243,7 @@ async function search() {
     if (error.name !== "AbortError") { say(null, "The search failed."); searched = null; throw error; }
   } finally {
     if (running === mine) { $("stop").hidden = true; running = null; }
+    countPhotos();
   }
 }
 
@@ -520,6 +523,7 @@ $("viewer-add").onclick = () => { $("viewer").close(); change({ ...withPhotos([.
 $("viewer-reveal").onclick = guarded(async () => { await send("POST", `/libraries/${state.library}/photos/${viewed.rows[viewed.number].image_id}/reveal`); });
 $("viewer-previous").onclick = () => turnPage(-1);
 $("viewer-next").onclick = () => turnPage(1);
+for (const name of ["error", "load"]) document.addEventListener(name, ({ target }) => { if (target.matches?.(".shot > img:not(.heat)")) target.parentElement.classList.toggle("broken", name === "error"); }, true);
 addEventListener("popstate", () => { state = fromAddress(location.search); if ($("viewer").open) $("viewer").close(); refresh(); });
 
 document.addEventListener("keydown", (event) => {

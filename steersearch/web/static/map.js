@@ -1,6 +1,6 @@
 // The map: the library as points that move when another prompt arranges them. Row i is photo i of the list of photos.
 
-import { get, photoUrl } from "./api.js";
+import { Problem, get, photoUrl } from "./api.js";
 import { Points } from "./points.js";
 
 const REST_MS = 60; // the pointer stays on a point before its photo is asked for
@@ -40,7 +40,8 @@ export class MapView {
     const focus = this.$("map-focus").value, method = this.$("map-method").value, name = `${this.library}/${focus}/${method}`;
     if (this.loaded === name) return this.points.draw();
     this.wanted = name;
-    this.$("map-note").textContent = method === "umap" ? "Computing UMAP, which can take minutes…" : "Computing…";
+    const before = this.$("map-note").textContent;
+    this.$("map-note").textContent = method === "umap" ? "Computing UMAP, which can take a minute…" : "Computing…";
     try {
       const query = new URLSearchParams({ method, ...(focus ? { focus } : {}) });
       const found = await get(`/libraries/${this.library}/map?${query}`);
@@ -55,7 +56,13 @@ export class MapView {
       const left = found.total - found.count;
       const axes = found.explained == null ? "UMAP: near means alike, far says little." : `PCA: the two axes show ${(100 * found.explained).toFixed(0)} % of the variance.`;
       this.$("map-note").textContent = `${found.count.toLocaleString("en")} photos${left ? ` (${left.toLocaleString("en")} have no vector under this prompt)` : ""}. ${axes}${focus ? " Turned to lie like the map without a prompt." : ""}`;
-    } catch (error) { this.$("map-note").textContent = ""; this.problem(error); }
+    } catch (error) {
+      if (this.wanted !== name) return;
+      if (method !== "umap" || !(error instanceof Problem) || !error.status) { this.$("map-note").textContent = before; return this.problem(error); }
+      this.$("map-method").value = "pca";
+      await this.load();
+      this.$("map-note").textContent = `PCA is shown instead of UMAP: ${error.message}.`;
+    }
   }
 
   // hits: of the present search, best first; one of another list of photos has no known point.
