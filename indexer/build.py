@@ -12,6 +12,9 @@ from dataclasses import dataclass, replace
 from os import cpu_count
 from pathlib import Path
 
+import numpy as np
+import numpy.typing as npt
+
 from steersearch.core.errors import FolderError, ImageError
 from steersearch.core.images.dates import CaptureDate
 from steersearch.core.images.limits import DEFAULT_LIMITS, Limits
@@ -19,7 +22,9 @@ from steersearch.core.images.reader import read_date
 from steersearch.core.prompts import EncodedPrompt, Reading
 from steersearch.indexer.contents import Contents, Target
 from steersearch.indexer.embedder import Embedder
+from steersearch.indexer.file_lists import Paths
 from steersearch.indexer.folders import Folders
+from steersearch.indexer.id_map import IdMap
 from steersearch.indexer.library_scan import LibraryScan
 from steersearch.indexer.loader import BadFile, read_ahead
 from steersearch.indexer.manifest import (
@@ -32,7 +37,7 @@ from steersearch.indexer.place import writing_to
 from steersearch.indexer.progress import Progress, ProgressEvent
 from steersearch.indexer.prompt_features import read_features, read_reading, write_encoded_prompt
 from steersearch.indexer.regions import refresh_region_snapshot
-from steersearch.indexer.scan import FoundFile, Skip
+from steersearch.indexer.scan import Skip
 from steersearch.indexer.schema import FileRecord
 from steersearch.indexer.shards import mark_shards, marked_shards, unmark_shards
 from steersearch.indexer.snapshot import refresh_snapshot
@@ -48,7 +53,8 @@ from steersearch.indexer.work import (
 )
 
 COMMIT_SECONDS = 20.0  # a killed run loses at most this
-_COMMIT_IMAGES = 1024
+_COMMIT_IMAGES, _MOST_COMMITTED = 1024, 4096
+_COMMITS = 128  # so many before they grow
 _MOST_WAITING = 8 * _COMMIT_IMAGES  # rows of finished shards, until one waits for the writing thread
 
 
@@ -118,8 +124,8 @@ class Build:
         self._progress = Progress(progress)
 
         self._outcomes: Counter[str] = Counter()
-        self._elsewhere: Counter[str] = Counter()  # known contents at new paths
-        self._replaced: Counter[str] = Counter()  # contents whose file has another by now
+        self._elsewhere = IdMap()  # how often known contents are at new paths
+        self._replaced = IdMap()  # how often a file has another content by now, by the earlier one
         self._skips: list[Skip] = []
         self._forward_passes = 0
         self._seconds = {"read": 0.0, "embed": 0.0, "write": 0.0}
@@ -128,7 +134,7 @@ class Build:
         self._shards: list[ShardReport] = []
         self._records: list[FileRecord] = []
         self._copies: list[FileRecord] = []  # rows to be written from another row of the same content
-        self._committed_at = time.monotonic()
+        self._committed, self._committed_at = 0, time.monotonic()  # files, and when the last were
         self._writer = ThreadPoolExecutor(1, "steersearch-write")
         self._written: Future[None] | None = None  # of the previous commit
 
@@ -171,39 +177,47 @@ class Build:
 
     def _recall(self) -> None:
         """Load the state of the library: files by path, contents that decode or do not, vectors by prompt index."""
-        self._known = {file.path: file for file in self._store.known_files()}
-        embedded = {target.key: self._store.embedded_ids(target.key) for target in self._targets}
+        self._known = known = self._store.known()
+        embedded = {target.key: self._store.contents_with_vectors(target.key) for target in self._targets}
         if self._unsteered is not None:
-            embedded[self._unsteered.key] = self._store.unsteered_ids(self._unsteered.key)
-        pictured = self._store.thumbnail_ids()
-        self._contents = Contents(self._all_targets, self._known.values(), pictured, embedded)
+            embedded[self._unsteered.key] = self._store.contents_with_features(self._unsteered.key)
+        usable = np.intersect1d(known.usable, self._store.contents_with_thumbnails())
+        self._contents = Contents(self._all_targets, usable, known.bad, embedded)
 
     def _ask_dates(self) -> None:
         """Read the capture dates that an older version did not record."""
-        present = {file.path for file in self._scan.files}
-        undated = (f.path for f in self._known.values() if f.reason is None and f.taken_at_source is None)
+        undated = map(self._known.path, np.flatnonzero(~(self._known.is_bad | self._known.is_dated)).tolist())
         with self._writing():
-            complete_dates(self._folders, self._store, [path for path in undated if path in present])
+            complete_dates(self._folders, self._store, list(filter(self._scan.files.has, undated)))
 
-    def _settle_unchanged(self) -> list[str]:
+    def _settle_unchanged(self) -> Paths:
         """Count the unchanged files; return the paths of the others."""
-        found = {file.path for file in self._scan.files}
         for skip in self._scan.skips:
             self._skip(skip.path, skip.reason)
-            if skip.path not in self._scan.unlisted and skip.path not in found:
+            if skip.path not in self._scan.unlisted and not self._scan.files.has(skip.path):
                 self._record(FileRecord(skip.path, "", 0, 0, reason=skip.reason))
-        to_read = []
-        for file in self._scan.files:
-            known = self._known.get(file.path)
-            if known is None or not _is_unchanged(file, known):
-                to_read.append(file.path)
-            elif known.reason is not None:
-                self._skip(file.path, known.reason)
-            elif self._contents.is_whole(known.image_id):
-                self._outcomes["reused"] += 1
-            else:
-                to_read.append(file.path)
-        return to_read
+        files = self._scan.files
+        to_read = [part.start + np.flatnonzero(~self._are_settled(part)) for part in files.parts()]
+        return files.paths(np.concatenate([np.empty(0, np.int64), *to_read]))
+
+    def _are_settled(self, part: slice) -> npt.NDArray[np.bool_]:
+        """(n,) Whether nothing is to be read of each of these files; counts them. Where a file could not be read (its
+        image_id is ""), it is tried again."""
+        files, known = self._scan.files, self._known
+        rows = known.rows_of(files, part)
+        settled: npt.NDArray[np.bool_] = rows >= 0
+        if settled.any():
+            rows = np.maximum(rows, 0)
+            settled &= (files.sizes[part] == known.sizes[rows]) & (
+                files.mtimes_ns[part] == known.mtimes_ns[rows]
+            )
+            image_ids = known.image_ids(rows)
+            is_bad = known.is_bad[rows]
+            settled &= (image_ids != b"") & (is_bad | self._contents.are_whole(image_ids))
+            for row in rows[settled & is_bad].tolist():
+                self._skip(known.path(row), known[row].reason or "")
+            self._outcomes["reused"] += int((settled & ~is_bad).sum())
+        return settled
 
     # reading and embedding
 
@@ -254,12 +268,14 @@ class Build:
         if self._shards:
             return self._written is None or self._written.done() or self._pending() >= _MOST_WAITING
         waited = time.monotonic() - self._committed_at
-        return waited > self._commit_seconds or self._pending() >= _COMMIT_IMAGES
+        # a commit reads the keys of all before it: in a large library there are fewer and larger ones
+        rows = min(max(_COMMIT_IMAGES, self._committed // _COMMITS), _MOST_COMMITTED)
+        return waited > self._commit_seconds or self._pending() >= rows
 
     def _take_result(self, result: Result) -> None:
         known = self._known.get(result.file.path)
         if known is not None and known.image_id != result.file.image_id:
-            self._replaced[known.image_id] += 1
+            self._replaced.count(known.image_id)
         if isinstance(result, BadFile):
             self._take_bad_file(result)
         elif isinstance(result, IndexedPhoto):
@@ -292,7 +308,7 @@ class Build:
         known = self._known.get(file.path)
         if known is not None and known.image_id == file.image_id:
             return "reused"
-        self._elsewhere[file.image_id] += 1
+        self._elsewhere.count(file.image_id)
         return "moved"  # or a copy: `_remove_vanished` knows
 
     # writing
@@ -324,6 +340,7 @@ class Build:
         records, self._records = self._records, []
         copies, self._copies = self._copies, []
         shards, self._shards = self._shards, []
+        self._committed += len(records) + len(copies)
         self._written = self._writer.submit(self._write, finished, records, copies, shards)
         self._committed_at = time.monotonic()
 
@@ -361,18 +378,26 @@ class Build:
     def _remove_vanished(self) -> None:
         """Delete the rows of removed files. Their vectors stay: a photo that returns costs no forward pass."""
         self._refuse_another_root()
-        present = {file.path for file in self._scan.files} | {skip.path for skip in self._scan.skips}
-        vanished = [
-            file
-            for file in self._known.values()
-            if file.path not in present and not self._scan.is_unseen(file.path)
-        ]
-        if vanished:
+        unusable = {skip.path for skip in self._scan.skips}
+        gone = IdMap()
+
+        def vanished() -> Iterator[FileRecord]:
+            for part in self._known.parts():
+                for row in part.start + np.flatnonzero(self._scan.files.rows_of(self._known, part) < 0):
+                    file = self._known[int(row)]
+                    if file.path not in unusable and not self._scan.is_unseen(file.path):
+                        gone.count(file.image_id)
+                        yield file
+
+        for some in chunks(vanished(), _COMMIT_IMAGES):
             with self._writing():
-                self._store.remove_images(vanished)
-        gone = Counter(file.image_id for file in vanished)
-        self._outcomes["removed"] = (gone - self._elsewhere).total()
-        self._outcomes["copies"] = (self._elsewhere - gone - self._replaced).total()
+                self._store.remove_images(some)
+        self._outcomes["removed"] = sum(
+            max(0, count - (self._elsewhere.get(image_id) or 0)) for image_id, count in gone.items()
+        )
+        for image_id, count in self._elsewhere.items():
+            left = max(0, count - (gone.get(image_id) or 0))
+            self._outcomes["copies"] += max(0, left - (self._replaced.get(image_id) or 0))
         self._outcomes["moved"] -= self._outcomes["copies"]
 
     # the result
@@ -400,11 +425,6 @@ class Build:
             embed_seconds=self._seconds["embed"],
             write_seconds=self._seconds["write"],
         )
-
-
-def _is_unchanged(file: FoundFile, known: FileRecord) -> bool:
-    """Whether size and time are the same; a file that could not be read (image_id "") is tried again."""
-    return bool(known.image_id) and (file.size, file.mtime_ns) == (known.size, known.mtime_ns)
 
 
 logger = logging.getLogger(__name__)

@@ -57,6 +57,20 @@ def write_array(place: Path, path: Path, array: npt.NDArray[Any]) -> None:
     write_checked(place, path, lambda file: np.save(file, np.ascontiguousarray(array)))
 
 
+def write_rows(place: Path, path: Path, count: int, parts: Iterable[npt.NDArray[Any]]) -> None:
+    """As `write_array`, an array of `count` rows that come in parts, at least one. Raises LibraryPlaceError."""
+
+    def write(file: IO[bytes]) -> None:
+        for number, part in enumerate(parts):
+            if number == 0:
+                descr, shape = np.lib.format.dtype_to_descr(part.dtype), (count, *part.shape[1:])
+                header = {"descr": descr, "fortran_order": False, "shape": shape}
+                np.lib.format.write_array_header_1_0(file, header)
+            file.write(np.ascontiguousarray(part).data)
+
+    write_checked(place, path, write)
+
+
 def read_array(path: Path) -> npt.NDArray[Any]:
     """Memory-map an array of `write_array`, fully compared. Raises OSError, DamagedFileError."""
     return CheckedArray(path).values
@@ -83,10 +97,16 @@ def read_table(path: Path, schema: Any) -> Any:
 
 def write_table(place: Path, path: Path, table: Any) -> None:
     """A pyarrow.Table in Arrow's file format with checksums. Raises LibraryPlaceError."""
+    write_tables(place, path, table.schema, [table])
+
+
+def write_tables(place: Path, path: Path, schema: Any, parts: Iterable[Any]) -> None:
+    """As `write_table`, a table of this schema that comes in parts."""
 
     def write(file: IO[bytes]) -> None:
-        with pa.ipc.new_file(file, table.schema) as writer:
-            writer.write_table(table)
+        with pa.ipc.new_file(file, schema) as writer:
+            for part in parts:
+                writer.write_table(part.cast(schema))
 
     write_checked(place, path, write)
 

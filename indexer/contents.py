@@ -7,8 +7,8 @@ from collections.abc import Collection, Iterable, Mapping, Sequence
 import numpy as np
 import numpy.typing as npt
 
+from steersearch.indexer.id_map import IdMap, Ids, row_of, rows_of, sorted_ids
 from steersearch.indexer.manifest import PromptIndex, UnsteeredIndex
-from steersearch.indexer.schema import FileRecord
 
 Target = PromptIndex | UnsteeredIndex
 
@@ -16,26 +16,28 @@ Target = PromptIndex | UnsteeredIndex
 class Contents:
     """What is known of each content (image_id) when a run begins.
 
-    Sorted arrays, 32 bytes per content and set, which processes of one machine can share.
+    One sorted array of 32 bytes per content, and a byte for each target, which processes of one machine can share.
 
-    known: the files in the library.  pictured: the contents that have a thumbnail.  embedded: those that have a vector,
-    by key of the target.
+    usable: contents of usable photos that have a thumbnail.  bad: why a content cannot be decoded.
+    embedded: the contents that have a vector, by key of the target; all sorted.
     """
 
     def __init__(
-        self,
-        targets: Sequence[Target],
-        known: Iterable[FileRecord],
-        pictured: Collection[str],
-        embedded: Mapping[str, Collection[str]],
+        self, targets: Sequence[Target], usable: Ids, bad: Mapping[str, str], embedded: Mapping[str, Ids]
     ) -> None:
         self.targets = tuple(targets)
-        self._embedded = {key: _sorted(ids) for key, ids in embedded.items()}
-        known = list(known)
-        self._usable = _sorted(
-            {file.image_id for file in known if file.reason is None}.intersection(pictured)
-        )
-        self._bad = {f.image_id: f.reason for f in known if f.reason is not None and f.image_id}
+        self._bad = dict(bad)
+        self._ids = usable
+        for ids in embedded.values():
+            if len(ids) and (rows_of(self._ids, ids) < 0).any():
+                self._ids = sorted_ids(np.concatenate([self._ids, ids]))
+        self._is_usable = self._among(usable)
+        self._has = {key: self._among(ids) for key, ids in embedded.items()}
+
+    def _among(self, ids: Ids) -> npt.NDArray[np.bool_]:
+        found = np.zeros(len(self._ids), dtype=bool)
+        found[rows_of(self._ids, ids)] = True
+        return found
 
     def bad_reason(self, image_id: str) -> str | None:
         """Why this content cannot be decoded, if that is known."""
@@ -43,7 +45,8 @@ class Contents:
 
     def is_usable(self, image_id: str) -> bool:
         """Whether there is a usable photo of this content, with a thumbnail."""
-        return _holds(self._usable, image_id)
+        row = row_of(self._ids, image_id)
+        return row is not None and bool(self._is_usable[row])
 
     def is_whole(self, image_id: str) -> bool:
         """Whether the library has all of a usable photo of this content."""
@@ -51,7 +54,18 @@ class Contents:
 
     def missing(self, image_id: str) -> tuple[Target, ...]:
         """The targets that lack a vector of this content."""
-        return tuple(target for target in self.targets if not _holds(self._embedded[target.key], image_id))
+        row = row_of(self._ids, image_id)
+        return tuple(target for target in self.targets if row is None or not self._has[target.key][row])
+
+    def are_whole(self, image_ids: Ids) -> npt.NDArray[np.bool_]:
+        """(n,) As `is_whole`, of each content."""
+        rows = rows_of(self._ids, image_ids)
+        whole = rows >= 0
+        if whole.any():
+            whole &= self._is_usable[rows]
+            for target in self.targets:
+                whole &= self._has[target.key][rows]
+        return whole
 
 
 class Claims:
@@ -59,23 +73,23 @@ class Claims:
 
     def __init__(self, contents: Contents) -> None:
         self._contents = contents
-        self._usable: set[str] = set()
         self._claimed: dict[str, set[str]] = {target.key: set() for target in contents.targets}
-        self._embedded: dict[str, set[str]] = {target.key: set() for target in contents.targets}
+        self._done = IdMap()  # the number of the targets that a content has got here, in `_groups`
+        self._groups: list[frozenset[str]] = []
 
     def missing(self, image_id: str) -> tuple[Target, ...]:
         """The targets that lack a vector of this content by now."""
-        missing = self._contents.missing(image_id)
-        return tuple(target for target in missing if image_id not in self._embedded[target.key])
+        done = self._keys(image_id)
+        return tuple(target for target in self._contents.missing(image_id) if target.key not in done)
 
     def is_known(self, image_id: str) -> bool:
         """Whether everything is computed for this content."""
-        is_usable = image_id in self._usable or self._contents.is_usable(image_id)
+        is_usable = self._done.get(image_id) is not None or self._contents.is_usable(image_id)
         return is_usable and not self.missing(image_id)
 
     def is_claimed(self, image_id: str) -> bool:
         """Whether this content is computed here, or was."""
-        return any(image_id in ids for ids in (*self._claimed.values(), *self._embedded.values()))
+        return bool(self._keys(image_id)) or any(image_id in ids for ids in self._claimed.values())
 
     def claim(self, image_id: str) -> tuple[Target, ...]:
         """The targets for which this content is to be computed now: those that lack it and do not wait for it."""
@@ -87,19 +101,18 @@ class Claims:
 
     def settle(self, image_ids: Collection[str], targets: Iterable[Target]) -> None:
         """These contents have vectors now."""
-        self._usable.update(image_ids)
-        for target in targets:
-            self._embedded[target.key].update(image_ids)
-            self._claimed[target.key].difference_update(image_ids)
+        keys = frozenset(target.key for target in targets)
+        for image_id in image_ids:
+            self._done[image_id] = self._group(keys | self._keys(image_id))
+        for key in keys:
+            self._claimed[key].difference_update(image_ids)
 
+    def _keys(self, image_id: str) -> frozenset[str]:
+        """Of the targets that this content has got here."""
+        group = self._done.get(image_id)
+        return frozenset() if group is None else self._groups[group]
 
-def _sorted(ids: Collection[str]) -> npt.NDArray[np.bytes_]:
-    found: npt.NDArray[np.bytes_] = np.array(list(ids), dtype="S")
-    found.sort()
-    return found
-
-
-def _holds(ids: npt.NDArray[np.bytes_], image_id: str) -> bool:
-    name = image_id.encode()
-    row = int(np.searchsorted(ids, name))
-    return row < len(ids) and ids[row] == name
+    def _group(self, keys: frozenset[str]) -> int:
+        if keys not in self._groups:
+            self._groups.append(keys)
+        return self._groups.index(keys)

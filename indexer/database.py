@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable, Iterator
-from contextlib import suppress
+from contextlib import contextmanager, suppress
 from functools import cached_property
 from pathlib import Path
 from typing import Any, TypeVar
@@ -17,7 +17,12 @@ import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
 
-from steersearch.core.errors import LibraryDamagedError, LibraryPlaceError, LibraryUnreadableError
+from steersearch.core.errors import (
+    LibraryDamagedError,
+    LibraryPlaceError,
+    LibraryUnreadableError,
+    SteerSearchError,
+)
 from steersearch.core.objects import ObjectPath, lance_options
 from steersearch.indexer.checksums import check_structure, is_sealed, seal
 from steersearch.indexer.leases import lock_at
@@ -28,7 +33,13 @@ T = TypeVar("T")
 
 _ROW = "row number"
 FOLDER = "lance"  # of the tables, within a library
+# Bytes of what LanceDB remembers of files and versions: a long run would add up to 1 GB.
+_CACHED = 2**24
 _READS = 5  # of a table whose files vanish meanwhile
+
+
+class _VanishedError(SteerSearchError):
+    """Another process has deleted the files of the version that is read."""
 
 
 class Database:
@@ -78,10 +89,21 @@ class Database:
             for _ in range(_READS):
                 try:
                     return read(self._connection.open_table(name))
-                except RuntimeError as error:
+                except (RuntimeError, _VanishedError) as error:
                     if "Not found" not in str(error):
                         raise
             return read(self._connection.open_table(name))
+
+    @contextmanager
+    def reading_on(self, name: str) -> Iterator[None]:
+        """Around what `read` calls to read more rows where something is written: errors are those of the table."""
+        with reading(self.folder(name)):
+            try:
+                yield
+            except RuntimeError as error:
+                if "Not found" not in str(error):
+                    raise
+                raise _VanishedError(f"{self.folder(name)}: Not found: files of an older version") from error
 
     def change(self, name: str, change: Callable[[Any], T]) -> T:
         """The result of `change` on a table. Raises LibraryPlaceError, LibraryDamagedError."""
@@ -124,7 +146,10 @@ class Database:
     def _connection(self) -> Any:
         import lancedb
 
-        return lancedb.connect(str(self._place / FOLDER), storage_options=lance_options(self._place))
+        session = lancedb.Session(index_cache_size_bytes=_CACHED, metadata_cache_size_bytes=_CACHED)
+        return lancedb.connect(
+            str(self._place / FOLDER), storage_options=lance_options(self._place), session=session
+        )
 
 
 def selected_rows(table: Any, condition: str) -> npt.NDArray[np.int64]:

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import shlex
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
 from steersearch.core.errors import FolderError
 from steersearch.core.images.reader import SUFFIXES
 from steersearch.core.objects import as_place
+from steersearch.indexer.file_lists import FoundFiles
 from steersearch.indexer.folders import Folders, PhotoFolder
 from steersearch.indexer.relocation import compare_photos
 from steersearch.indexer.scan import Scan, Skip, excluder, holds_an_image, scan_folder
@@ -47,7 +48,7 @@ def scan_library(
         raise FolderError(folder.path, reason)
     return LibraryScan(
         tuple(identity for scan in scans for identity in scan.root_ids),
-        tuple(sorted((file for scan in scans for file in scan.files), key=lambda file: file.path)),
+        FoundFiles.joined([scan.files for scan in scans]),
         tuple(sorted((skip for scan in scans for skip in scan.skips), key=lambda skip: skip.path)),
         tuple(path for scan in scans for path in scan.unlisted),
         away=tuple(away),
@@ -72,9 +73,7 @@ def _scan_one(
         raise FolderError(root, f"{no_image()}; is a disk not mounted? {_way_back(folder)}")
     return Scan(
         scan.root_ids,
-        tuple(replace(file, path=folder.prefix + file.path) for file in scan.files)
-        if folder.name
-        else scan.files,
+        scan.files.below(folder.prefix),
         tuple(Skip(folder.prefix + skip.path, skip.reason) for skip in scan.skips),
         tuple(folder.prefix + path for path in scan.unlisted),
     )

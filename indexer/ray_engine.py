@@ -23,6 +23,7 @@ from steersearch.core.errors import ArgumentError, ClusterError
 from steersearch.core.objects import as_place
 from steersearch.indexer.contents import Contents
 from steersearch.indexer.embedder import Embedder
+from steersearch.indexer.id_map import IdMap
 from steersearch.indexer.loader import BadFile
 from steersearch.indexer.ray_cluster import (
     DIED,
@@ -121,15 +122,18 @@ class _Register:
     """Which shard computes a content, so that copies in several shards are computed once."""
 
     def __init__(self) -> None:
-        self._owners: dict[bytes, int] = {}
+        self._owners = IdMap()
 
     def claim(self, number: int, image_ids: set[str]) -> set[str]:
         """Those of these contents that shard `number` is to compute."""
-        return {
-            image_id
-            for image_id in image_ids
-            if self._owners.setdefault(bytes.fromhex(image_id), number) == number
-        }
+        owned = set()
+        for image_id in image_ids:
+            owner = self._owners.get(image_id)
+            if owner is None:
+                self._owners[image_id] = owner = number
+            if owner == number:
+                owned.add(image_id)
+        return owned
 
 
 # ------------------------------------------------------------------------------------------ where the run is started

@@ -8,10 +8,11 @@ from __future__ import annotations
 
 import hashlib
 import logging
+from collections.abc import Callable, Iterator
 from contextlib import suppress
 from dataclasses import dataclass, fields
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import numpy as np
 import numpy.typing as npt
@@ -26,6 +27,7 @@ from steersearch.indexer.checksums import (
     read_array,
     read_table,
     write_array,
+    write_rows,
     write_table,
 )
 from steersearch.indexer.database import FOLDER
@@ -34,6 +36,8 @@ from steersearch.indexer.schema import are_outside, paths_in, unsteered_gallery_
 from steersearch.indexer.snapshot import SNAPSHOTS, Snapshot, snapshot_of_vectors, sweep_snapshots
 from steersearch.indexer.snapshot_cache import fetch, home_of, is_published, publish
 from steersearch.indexer.store import Store, UnsteeredGallery, unsteered_stamp
+
+T = TypeVar("T")
 
 NUMBERS = 8192  # per photo, of 8 bits: regions × their length; all of the mini's 64 patches
 _ROUNDS = 6  # of k-means; more change almost nothing
@@ -102,6 +106,7 @@ def are_regions(packed: bytes) -> bool:
 # ------------------------------------------------------------------------------------------------- the region snapshot
 
 logger = logging.getLogger(__name__)
+_TOGETHER = 256  # photos whose regions are in memory as float32, 32 kB each
 _FORMAT = "with checksums, dates with sources"  # part of the file names: a new format makes new files
 
 
@@ -279,7 +284,7 @@ def refresh_region_snapshot(place: Path, key: str) -> None:
     files = _files(place, key, name)
     if not is_published(place, files[-1]):
         if not files[-1].exists():
-            _make(place, key, name)
+            _write(place, key, name)
         publish(place, files)
 
 
@@ -296,7 +301,7 @@ def region_snapshot_is_true(place: Path, key: str) -> bool:
         kept = _read(place, key, name)
     except (FileNotFoundError, DamagedFileError):
         return False
-    made = _snapshot(place, key, name)
+    made = _in_memory(place, key, name)
     if not kept.photos.equals(made.photos) or (kept.arrays is None) != (made.arrays is None):
         return False
     return all(
@@ -306,43 +311,89 @@ def region_snapshot_is_true(place: Path, key: str) -> bool:
 
 
 def _make(place: Path, key: str, name: str) -> RegionSnapshot:
-    snapshot = _snapshot(place, key, name)
-    # else another process has written meanwhile, and `name` may be wrong
-    if region_snapshot_name(place, key) == name:
+    """The files of the snapshot, read back; in memory if they cannot be written."""
+    if _write(place, key, name):
+        with suppress(OSError, DamagedFileError):  # swept away by another process
+            return _read(place, key, name)
+    return _in_memory(place, key, name)
+
+
+def _in_memory(place: Path, key: str, name: str) -> RegionSnapshot:
+    def made(gallery: UnsteeredGallery) -> RegionSnapshot:
+        if not gallery.count:
+            return RegionSnapshot(name, gallery.photos, None)
+        made = _Arrays(gallery)
+        patches = np.concatenate(list(made.patches()))
+        embeddings = np.concatenate([part.embeddings for part in gallery.parts()])
+        vectors = np.concatenate(list(made.vectors()))
+        return RegionSnapshot(
+            name, gallery.photos, RegionArrays(vectors, made.scale, patches, made.mean, embeddings)
+        )
+
+    return _with_gallery(place, key, made)
+
+
+def _with_gallery(place: Path, key: str, use: Callable[[UnsteeredGallery], T]) -> T:
+    def used(gallery: UnsteeredGallery) -> T:
         try:
-            _write(place, key, snapshot)
-            sweep_snapshots(home_of(place), _folder(place, key), name)
-        except LibraryPlaceError as error:  # a read-only library can still be searched
-            logger.warning("%s: the region snapshot could not be written: it %s", place, error.reason)
-    return snapshot
+            return use(gallery)
+        except ValueError as error:  # invalid or mixed shapes; the checksums fit, so they were written so
+            table = place / FOLDER / f"{unsteered_table(key)}.lance"
+            raise LibraryDamagedError(table, f"no regions ({error})") from error
+
+    return Store(place).with_unsteered(key, used)
 
 
-def _snapshot(place: Path, key: str, name: str) -> RegionSnapshot:
-    gallery = Store(place).unsteered_gallery(key)
-    try:
-        arrays = _arrays(gallery) if gallery.regions else None
-    except ValueError as error:  # invalid or mixed shapes; the checksums fit, so they were written so
-        raise LibraryDamagedError(
-            place / FOLDER / f"{unsteered_table(key)}.lance", f"no regions ({error})"
-        ) from error
-    return RegionSnapshot(name, gallery.photos, arrays)
+class _Arrays:
+    """Makes `RegionArrays` of a gallery, a part at a time: all in float32 may not fit into memory.
 
+    Call `patches` to its end first, then `vectors`.  mean, scale: see `RegionArrays`; known from then on.
+    """
 
-def _arrays(gallery: UnsteeredGallery) -> RegionArrays:
-    regions = [unpack_regions(packed) for packed in gallery.regions]
-    weights = [np.bincount(r.patches.ravel(), minlength=len(r.vectors)) for r in regions]
-    total = np.sum([w @ r.vectors for w, r in zip(weights, regions, strict=True)], axis=0)
-    mean: Floats = (total / sum(int(w.sum()) for w in weights)).astype(np.float32)
-    count = max(len(r.vectors) for r in regions)
-    unit = np.empty((len(regions), count, len(mean)), dtype=np.float16)
-    for row, found in enumerate(regions):
-        unit[row, : len(found.vectors)] = _unit(found.vectors - mean)
-        unit[row, len(found.vectors) :] = unit[row, 0]
-    scale = np.array([max(float(np.abs(unit).max()), 1e-6)], dtype=np.float32)
-    vectors = np.empty(unit.shape, dtype=np.int8)
-    for row, values in enumerate(unit):  # photo by photo: all in float32 may not fit into memory
-        vectors[row] = np.rint(values * (127 / scale))
-    return RegionArrays(vectors, scale, np.stack([r.patches for r in regions]), mean, gallery.embeddings)
+    mean: Floats
+    scale: Floats
+
+    def __init__(self, gallery: UnsteeredGallery) -> None:
+        self._gallery = gallery
+        self._most = 0  # regions of a photo
+
+    def patches(self) -> Iterator[npt.NDArray[np.uint8]]:
+        """(m, Hp, Wp) of some photos."""
+        total: Any = 0
+        weight, shape = 0, None
+        for some in self._regions():
+            for found in some:
+                of_regions = np.bincount(found.patches.ravel(), minlength=len(found.vectors))
+                total = total + of_regions @ found.vectors
+                weight += int(of_regions.sum())
+                self._most = max(self._most, len(found.vectors))
+            patches = np.stack([found.patches for found in some])
+            shape = shape or patches.shape[1:]
+            if patches.shape[1:] != shape:
+                raise ValueError(f"{patches.shape[1:]} patches, and {shape} elsewhere")
+            yield patches
+        self.mean = (total / weight).astype(np.float32)
+
+    def vectors(self) -> Iterator[npt.NDArray[np.int8]]:
+        """(m, R, dim) of some photos."""
+        largest = max(float(np.abs(unit).max()) for unit in self._units())
+        self.scale = np.array([max(largest, 1e-6)], dtype=np.float32)
+        for unit in self._units():
+            yield np.rint(unit * (127 / self.scale)).astype(np.int8)
+
+    def _units(self) -> Iterator[npt.NDArray[np.float16]]:
+        """(m, R, dim) centred, at unit length; photos with fewer regions repeat their first."""
+        for some in self._regions():
+            units = np.empty((len(some), self._most, len(self.mean)), dtype=np.float16)
+            for unit, found in zip(units, some, strict=True):
+                unit[: len(found.vectors)] = _unit(found.vectors - self.mean)
+                unit[len(found.vectors) :] = unit[0]
+            yield units
+
+    def _regions(self) -> Iterator[list[Regions]]:
+        for part in self._gallery.parts():
+            for start in range(0, len(part.regions), _TOGETHER):
+                yield [unpack_regions(packed) for packed in part.regions[start : start + _TOGETHER]]
 
 
 def _unit_rows(embeddings: npt.NDArray[np.float16], rows: npt.NDArray[np.int64]) -> Floats:
@@ -387,12 +438,33 @@ def _files(place: Path, key: str, name: str) -> list[Path]:
     return [*_array_files(place, key, name).values(), _table_file(place, key, name)]
 
 
-def _write(place: Path, key: str, snapshot: RegionSnapshot) -> None:
-    home = home_of(place)
-    if snapshot.arrays is not None:
-        for field, path in _array_files(place, key, snapshot.name).items():
-            write_array(home, path, getattr(snapshot.arrays, field))
-    write_table(home, _table_file(place, key, snapshot.name), snapshot.photos)
+def _write(place: Path, key: str, name: str) -> bool:
+    """Write the files of the snapshot; False if it cannot be done, or if another process has written meanwhile, so that
+    `name` may be wrong."""
+    home, files = home_of(place), _array_files(place, key, name)
+
+    def write(gallery: UnsteeredGallery) -> bool:
+        if gallery.count:
+            made = _Arrays(gallery)
+            write_rows(home, files["patches"], gallery.count, made.patches())
+            write_rows(home, files["vectors"], gallery.count, made.vectors())
+            embeddings = (part.embeddings for part in gallery.parts())
+            write_rows(home, files["embeddings"], gallery.count, embeddings)
+            write_array(home, files["mean"], made.mean)
+            write_array(home, files["scale"], made.scale)
+        if region_snapshot_name(place, key) != name:
+            return False
+        write_table(home, _table_file(place, key, name), gallery.photos)
+        return True
+
+    try:
+        if region_snapshot_name(place, key) != name or not _with_gallery(place, key, write):
+            return False
+        sweep_snapshots(home, _folder(place, key), name)
+        return True
+    except LibraryPlaceError as error:  # a read-only library can still be searched
+        logger.warning("%s: the region snapshot could not be written: it %s", place, error.reason)
+        return False
 
 
 def _read_photos(place: Path, key: str, name: str) -> Any:

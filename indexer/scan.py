@@ -13,6 +13,7 @@ from typing import Any
 from steersearch.core.errors import ArgumentError, LibraryDamagedError
 from steersearch.core.images.reader import SUFFIXES
 from steersearch.core.objects import ObjectPath, ObjectStatus
+from steersearch.indexer.file_lists import FoundFile, FoundFiles
 from steersearch.indexer.place import checked, read_json, write_json
 from steersearch.indexer.schema import normal_form
 
@@ -27,19 +28,6 @@ _PHOTO_LIBRARIES = (".photoslibrary", ".photolibrary", ".migratedphotolibrary", 
 _ORIGINALS = ("originals", "masters")
 
 _LATEST = 2**63 - 1
-
-
-@dataclass(frozen=True, slots=True)
-class FoundFile:
-    """A file with an image's suffix. path: relative to the folder, "/" between its parts; size in bytes;
-    mtime_ns: see `changed_at`.
-
-    Bytes of a name that are not UTF-8 are lone surrogates in a path, as in `os.fsdecode`.
-    """
-
-    path: str
-    size: int
-    mtime_ns: int
 
 
 @dataclass(frozen=True)
@@ -58,7 +46,7 @@ class Scan:
     """
 
     root_ids: tuple[tuple[Path, tuple[int, int]], ...]
-    files: tuple[FoundFile, ...]
+    files: FoundFiles
     skips: tuple[Skip, ...]
     unlisted: tuple[str, ...]
 
@@ -77,18 +65,21 @@ def scan_folder(root: Path, excludes: Excludes = lambda path, is_folder: False) 
     below `root`; unusable files are in `skips`.
     """
     identity = root_id(root)
-    files, skips, unlisted = [], [], []
-    for found in _below(root, excludes):
-        if isinstance(found, FoundFile):
-            files.append(found)
-        elif isinstance(found, Skip):
-            skips.append(found)
-        else:
-            unlisted.append(found.path)
-            skips.append(Skip(found.path, f"the folder cannot be listed ({found.reason})"))
-    files.sort(key=lambda file: file.path)
+    skips, unlisted = [], []
+
+    def files() -> Iterator[FoundFile]:
+        for found in _below(root, excludes):
+            if isinstance(found, FoundFile):
+                yield found
+            elif isinstance(found, Skip):
+                skips.append(found)
+            else:
+                unlisted.append(found.path)
+                skips.append(Skip(found.path, f"the folder cannot be listed ({found.reason})"))
+
+    listed = FoundFiles.of(files())
     skips.sort(key=lambda skip: skip.path)
-    return Scan(((root, identity),), tuple(files), tuple(skips), tuple(unlisted))
+    return Scan(((root, identity),), listed, tuple(skips), tuple(unlisted))
 
 
 def root_id(root: Path) -> tuple[int, int]:

@@ -36,12 +36,13 @@ from steersearch.indexer.checksums import (
     read_table,
     write_array,
     write_checked,
-    write_table,
+    write_rows,
+    write_tables,
 )
 from steersearch.indexer.database import FOLDER
 from steersearch.indexer.faiss_index import FlatIndex, IVFIndex
 from steersearch.indexer.place import ASIDE, delete_inside, set_aside, sweep
-from steersearch.indexer.recall import LEAST_RECALL, first_good
+from steersearch.indexer.recall import LEAST_RECALL, Gated, first_good
 from steersearch.indexer.schema import (
     from_stored,
     gallery_schema,
@@ -53,7 +54,7 @@ from steersearch.indexer.schema import (
     unpack_heatmap,
 )
 from steersearch.indexer.snapshot_cache import fetch, home_of, is_published, publish
-from steersearch.indexer.store import Gallery, Store, Vector, stamp
+from steersearch.indexer.store import Gallery, GalleryParts, Store, Vector, matrix_of, stamp
 
 Floats = npt.NDArray[np.float32]
 logger = logging.getLogger(__name__)
@@ -203,26 +204,42 @@ def refresh_snapshot(place: Path, key: str) -> None:
     files = _files(place, key, name)
     if not is_published(place, files[-1]):
         if not files[-1].exists():
-            _make(place, key, name, None)
+            _write(place, key, name, None)
         publish(place, files)
 
 
 def _made(place: Path, key: str, name: str, dim: int | None, unkept: Sequence[Vector] = ()) -> Snapshot:
+    """In memory."""
     gallery = Store(place).gallery(key, unkept)
     vectors = gallery.embeddings
-    if dim is not None and vectors.shape[1] != dim:
-        if len(vectors):
-            reason = f"holds vectors of length {vectors.shape[1]}, its manifest says {dim}"
-            raise LibraryDamagedError(place / FOLDER / f"{prompt_table(key)}.lance", reason)
-        vectors = np.empty((0, dim), dtype=np.float32)
+    if _is_none_of(place, key, vectors, dim):
+        vectors = np.empty((0, dim or 0), dtype=np.float32)
+    gated = _gated(place, key, vectors)
+    recall, ivf = (None, None) if gated is None else (gated.recall, gated.ivf)
+    sample = None if ivf is None else _sample(vectors)
+    table = gallery.photos.replace_schema_metadata(_about(gallery, recall))
+    return Snapshot(name, FlatIndex(vectors), table, ivf, sample)
+
+
+def _is_none_of(place: Path, key: str, vectors: Floats, dim: int | None) -> bool:
+    """Whether there are no vectors, and none of this length. Raises LibraryDamagedError for some of another length."""
+    if dim is None or vectors.shape[1] == dim:
+        return False
+    if len(vectors):
+        reason = f"holds vectors of length {vectors.shape[1]}, its manifest says {dim}"
+        raise LibraryDamagedError(place / FOLDER / f"{prompt_table(key)}.lance", reason)
+    return True
+
+
+def _gated(place: Path, key: str, vectors: Floats) -> Gated | None:
+    """The approximate index of a large gallery; None for a small one."""
     if len(vectors) < APPROXIMATE_FROM:
-        return Snapshot(name, FlatIndex(vectors), _table(gallery), None, None)
+        return None
     earlier = partial(_in_earlier_cells, home_of(place) / SNAPSHOTS / key, vectors)
     gated = first_good(vectors, [partial(IVFIndex.of, vectors), earlier])
     if remark := gated.remark():
         logger.warning("%s: %s", key, remark)
-    sample = None if gated.ivf is None else _sample(vectors)
-    return Snapshot(name, FlatIndex(vectors), _table(gallery, gated.recall), gated.ivf, sample)
+    return gated
 
 
 def _in_earlier_cells(folder: Path, vectors: Floats) -> IVFIndex | None:
@@ -235,22 +252,17 @@ def _in_earlier_cells(folder: Path, vectors: Floats) -> IVFIndex | None:
 
 
 def _make(place: Path, key: str, name: str, dim: int | None) -> Snapshot:
-    snapshot = _made(place, key, name, dim)
-    if (
-        snapshot_name(place, key) == name
-    ):  # else another process has written meanwhile, and `name` may be wrong
-        try:
-            _write(place, key, snapshot)
-            sweep_snapshots(home_of(place), home_of(place) / SNAPSHOTS / key, name)
-        except LibraryPlaceError as error:  # a read-only library can still be searched
-            logger.warning("%s: the search snapshot could not be written: it %s", place, error.reason)
-    return snapshot
+    """The files of the snapshot, read back; in memory if they cannot be written."""
+    if _write(place, key, name, dim):
+        with suppress(*_UNREADABLE):  # swept away by another process
+            return _read(place, key, name, dim)
+    return _made(place, key, name, dim)
 
 
-def _table(gallery: Gallery, recall: float | None = None) -> Any:
+def _about(gallery: Gallery | GalleryParts, recall: float | None = None) -> dict[bytes, str]:
+    """The metadata of the Arrow table."""
     about = {_MISSING: str(gallery.missing), _DAMAGED: str(gallery.damaged)}
-    about |= {} if recall is None else {_RECALL: repr(recall)}
-    return gallery.photos.replace_schema_metadata(about)
+    return about if recall is None else about | {_RECALL: repr(recall)}
 
 
 def _sample(vectors: Floats) -> Floats:
@@ -258,15 +270,38 @@ def _sample(vectors: Floats) -> Floats:
     return vectors[np.sort(chosen)]
 
 
-def _write(place: Path, key: str, snapshot: Snapshot) -> None:
-    """The Arrow file comes last: its presence means that all are complete."""
-    npy, faiss, sample, arrow = _files(place, key, snapshot.name)
+def _write(place: Path, key: str, name: str, dim: int | None) -> bool:
+    """Write the files of the snapshot, some rows at a time; False if it cannot be done, or if another process has
+    written meanwhile, so that `name` may be wrong. The Arrow file comes last: its presence means that all are complete.
+    """
+    npy, faiss, sample, arrow = _files(place, key, name)
     home = home_of(place)
-    write_array(home, npy, snapshot.flat.all)
-    if snapshot.ivf is not None and snapshot.sample is not None:
-        write_checked(home, faiss, snapshot.ivf.write)
-        write_array(home, sample, snapshot.sample)
-    write_table(home, arrow, snapshot.table)
+
+    def write(gallery: GalleryParts) -> bool:
+        write_rows(
+            home, npy, gallery.count, (matrix_of(p.column("embedding")) for p in gallery.parts(["embedding"]))
+        )
+        vectors = read_array(npy)
+        if _is_none_of(place, key, vectors, dim):
+            write_array(home, npy, np.empty((0, dim or 0), dtype=np.float32))
+        gated = _gated(place, key, vectors)
+        if gated is not None and gated.ivf is not None:
+            write_checked(home, faiss, gated.ivf.write)
+            write_array(home, sample, _sample(vectors))
+        if snapshot_name(place, key) != name:
+            return False
+        schema = gallery_schema().with_metadata(_about(gallery, None if gated is None else gated.recall))
+        write_tables(home, arrow, schema, gallery.parts(["heatmap", "presence"]))
+        return True
+
+    try:
+        if snapshot_name(place, key) != name or not Store(place).with_gallery(key, write):
+            return False
+        sweep_snapshots(home, home / SNAPSHOTS / key, name)
+        return True
+    except LibraryPlaceError as error:  # a read-only library can still be searched
+        logger.warning("%s: the search snapshot could not be written: it %s", place, error.reason)
+        return False
 
 
 def measured_recall(place: Path, key: str) -> float | None:
@@ -299,10 +334,25 @@ def snapshot_is_true(place: Path, key: str) -> bool:
         kept = _read(place, key, name, None)
     except (FileNotFoundError, RuntimeError, DamagedFileError):
         return False
-    gallery = Store(place).gallery(key)
-    return bool(kept.table.equals(_table(gallery, kept.recall), check_metadata=True)) and np.array_equal(
-        kept.flat.all, gallery.embeddings
-    )
+    return Store(place).with_gallery(key, partial(_agrees, kept))
+
+
+def _agrees(kept: Snapshot, gallery: GalleryParts) -> bool:
+    """Whether a snapshot holds these photos."""
+    schema = gallery_schema().with_metadata(_about(gallery, kept.recall))
+    if len(kept) != gallery.count or not kept.table.schema.equals(schema, check_metadata=True):
+        return False
+    start = 0
+    for part in gallery.parts(["embedding", "heatmap", "presence"]):
+        rows = slice(start, start + len(part))
+        if not np.array_equal(kept.flat.all[rows], matrix_of(part.column("embedding"))):
+            return False
+        if not kept.table.slice(start, len(part)).equals(
+            part.drop_columns("embedding").cast(gallery_schema())
+        ):
+            return False
+        start += len(part)
+    return True
 
 
 def kept_vectors(place: Path, key: str) -> Iterator[Any]:

@@ -7,9 +7,9 @@ insert a key twice.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from functools import cached_property
+from functools import cached_property, partial
 from itertools import islice
 from pathlib import Path
 from typing import Any, TypeVar
@@ -22,6 +22,8 @@ import pyarrow as pa
 from steersearch.core.errors import SteerSearchError
 from steersearch.core.images.dates import CaptureDate, file_dates
 from steersearch.indexer.database import FOLDER, Database, versions
+from steersearch.indexer.file_lists import KnownFiles
+from steersearch.indexer.id_map import Ids, sorted_ids
 from steersearch.indexer.manifest import ROWS_CHECKED_SINCE, read_library
 from steersearch.indexer.schema import (
     CHECKSUM,
@@ -41,6 +43,7 @@ from steersearch.indexer.schema import (
     integers,
     is_heatmap,
     is_sound,
+    mask_of,
     numbers,
     pack_heatmap,
     paths_in,
@@ -60,6 +63,9 @@ Floats = npt.NDArray[np.float32]
 T = TypeVar("T")
 
 FILTER_LENGTH = 500  # keys per SQL filter
+_BATCH = 2048  # rows that are read at once: of vectors some megabytes, and 16 of these ahead
+_ROW_ID = "_rowid"  # LanceDB's
+_VECTOR = ("image_id", "embedding", "heatmap", PRESENCE)
 _UNIT = 1e-2  # how far a length of float16 may be from 1
 
 
@@ -85,16 +91,39 @@ class UnsteeredVector:
 
 @dataclass(frozen=True)
 class UnsteeredGallery:
-    """The unsteered features of the usable photos; row i of `embeddings` and `regions` belongs together.
+    """The unsteered features of the usable photos, at one moment.
 
     photos: pyarrow table of PHOTO_COLUMNS and row (int64), sorted by path.
-        row: of the photo's content in the other two, -1 without features.
-    embeddings: (m, dim) float16, of m different contents.  regions: of the same, see `regions.pack_regions`.
+        row: of the photo's content in the features, -1 without any.
+    count: of different contents that have features.
+    parts: reads them from the table, in the order of their rows, some at a time.
     """
 
     photos: Any
+    count: int
+    parts: Callable[[], Iterator[UnsteeredPart]]
+
+
+@dataclass(frozen=True)
+class UnsteeredPart:
+    """embeddings: (m, dim) float16, of m different contents.  regions: of the same, see `regions.pack_regions`."""
+
     embeddings: npt.NDArray[np.float16]
     regions: list[bytes]
+
+
+@dataclass(frozen=True)
+class GalleryParts:
+    """As `Gallery`, with the rows to be read from the tables.
+
+    count: of photos.  parts: given some of embedding, heatmap and presence, pyarrow tables of PHOTO_COLUMNS and these,
+        some rows at a time, at least one table.
+    """
+
+    count: int
+    missing: int
+    damaged: int
+    parts: Callable[[Sequence[str]], Iterator[Any]]
 
 
 @dataclass(frozen=True)
@@ -155,16 +184,17 @@ class Store:
     def ensure_unsteered_table(self, key: str, dim: int) -> None:
         self._database.create(unsteered_table(key), unsteered_schema(dim))
 
-    def known_files(self) -> list[FileRecord]:
-        """Every file in the library, without what was computed from it; empty if there is no table yet."""
+    def known(self) -> KnownFiles:
+        """Every file in the library, without what was computed from it; none if there is no table yet."""
         columns = ["path", "image_id", "size", "mtime_ns", "reason", "taken_at_source"]
-        found = self._rows(IMAGES, columns)
-        paths, *others = found.filter(pa.array(~are_outside(found.column("path")))).columns
-        rows = zip(paths_in(paths), *(column.to_pylist() for column in others), strict=True)
-        return [
-            FileRecord(path, image_id, size, mtime_ns, reason=reason, taken_at_source=source)
-            for path, image_id, size, mtime_ns, reason, source in rows
-        ]
+        parts = self._parts(
+            IMAGES, columns, lambda rows: rows.filter(pa.array(~are_outside(rows.column("path"))))
+        )
+        return KnownFiles.of(parts)
+
+    def known_files(self) -> list[FileRecord]:
+        """As `known`, as a list."""
+        return list(self.known())
 
     def contents(self) -> tuple[Any, int]:
         """image_id of every usable file, an Arrow column, and how many others there are."""
@@ -181,20 +211,32 @@ class Store:
 
     def records(self, image_ids: Iterable[str]) -> dict[str, FileRecord]:
         """For each of these contents that is in `images` as a usable photo, one of its rows."""
-        found = {}
-        for chunk in chunks(sorted(set(image_ids)), FILTER_LENGTH):
-            where = f"{_one_of('image_id', chunk)} AND status = 'ok'"
-            columns = [*PHOTO_COLUMNS, "status", "reason"]
-            rows = self._sound(IMAGES, columns, [CHECKSUM, DATE_CHECKSUM], where)
-            paths, *others = (rows.column(name) for name in PHOTO_COLUMNS)
-            for row in zip(paths_in(paths), *(column.to_pylist() for column in others), strict=True):
-                found[row[1]] = FileRecord(*row)
+        found: dict[str, FileRecord] = {}
+        if self._database.has(IMAGES):
+            for chunk in chunks(sorted(set(image_ids)), FILTER_LENGTH):
+                found |= self._database.read(IMAGES, partial(self._first_rows, chunk))
         return found
 
+    def _first_rows(self, image_ids: Sequence[str], table: Any) -> dict[str, FileRecord]:
+        """As `records`; reads no further than it must, as a content may have very many copies."""
+        where = f"{_one_of('image_id', image_ids)} AND status = 'ok'"
+        checksums, found = [CHECKSUM, DATE_CHECKSUM], dict[str, FileRecord]()
+        for rows in self._batches(table, [*PHOTO_COLUMNS, "status", "reason", *checksums], where):
+            sound = rows.filter(pa.array(self._is_sound(IMAGES, rows, checksums)))
+            paths, *others = (sound.column(name) for name in PHOTO_COLUMNS)
+            for row in zip(paths_in(paths), *(column.to_pylist() for column in others), strict=True):
+                found.setdefault(row[1], FileRecord(*row))
+            if len(found) == len(image_ids):
+                break
+        return found
+
+    def contents_with_thumbnails(self) -> Ids:
+        """The contents that have a thumbnail, sorted."""
+        return self._contents(THUMBNAILS)
+
     def thumbnail_ids(self) -> set[str]:
-        """The contents that have a thumbnail."""
-        (column,) = self._read(THUMBNAILS, ["image_id"])
-        return set(column.to_pylist())
+        """As `contents_with_thumbnails`, as a set."""
+        return set(self.contents_with_thumbnails().astype(str).tolist())
 
     def thumbnails(self, image_ids: Iterable[str]) -> dict[str, bytes]:
         """For each of these contents that has an undamaged one, its JPEG."""
@@ -252,14 +294,17 @@ class Store:
         for chunk in chunks(files, FILTER_LENGTH):
             self._database.delete(IMAGES, " OR ".join(map(_same_row, chunk)))
 
+    def contents_with_vectors(self, key: str) -> Ids:
+        """The contents that have a vector in this prompt index, sorted."""
+        return self._contents(prompt_table(key))
+
     def embedded_ids(self, key: str) -> set[str]:
-        """The contents that have a vector in this prompt index."""
+        """As `contents_with_vectors`, as a set."""
         return set(self.embedded(key).to_pylist())
 
     def embedded(self, key: str) -> Any:
         """The same as an Arrow column."""
-        (column,) = self._read(prompt_table(key), ["image_id"])
-        return column
+        return self._rows(prompt_table(key), ["image_id"]).column("image_id")
 
     def write_vectors(self, key: str, vectors: Sequence[Vector]) -> None:
         """Insert vectors; a content that has one keeps it."""
@@ -268,10 +313,19 @@ class Store:
         schema = prompt_schema(len(vectors[0].embedding))
         self._merge(prompt_table(key), "image_id", _vector_rows(vectors), schema, replace=False)
 
+    def contents_with_features(self, key: str) -> Ids:
+        """The contents that have unsteered features, sorted."""
+        return self._contents(unsteered_table(key))
+
     def unsteered_ids(self, key: str) -> set[str]:
-        """The contents that have unsteered features."""
-        (column,) = self._read(unsteered_table(key), ["image_id"])
-        return set(column.to_pylist())
+        """As `contents_with_features`, as a set."""
+        return set(self.contents_with_features(key).astype(str).tolist())
+
+    def _contents(self, name: str) -> Ids:
+        parts = self._parts(
+            name, ["image_id"], lambda rows: np.array(rows.column("image_id").to_pylist(), dtype="S")
+        )
+        return sorted_ids(np.concatenate([np.empty(0, "S"), *parts]))
 
     def write_unsteered(self, key: str, vectors: Sequence[UnsteeredVector]) -> None:
         """Insert unsteered features; a content that has some keeps them."""
@@ -282,69 +336,147 @@ class Store:
         schema = unsteered_schema(len(vectors[0].embedding))
         self._merge(unsteered_table(key), "image_id", rows, schema, replace=False)
 
-    def unsteered_gallery(self, key: str) -> UnsteeredGallery:
-        """The unsteered features of every usable photo that has some."""
+    def with_unsteered(self, key: str, use: Callable[[UnsteeredGallery], T]) -> T:
+        """What `use` makes of the unsteered features of every usable photo that has some. It is called again if another
+        process compacts the table meanwhile."""
         import pyarrow.compute as compute
 
         photos = self._photos()[0].sort_by("path")
-        if not self._database.has(unsteered_table(key)):
-            row = pa.array(np.full(photos.num_rows, -1))
-            photos = photos.append_column("row", row).cast(unsteered_gallery_schema())
-            return UnsteeredGallery(photos, np.empty((0, 0), np.float16), [])
-        unsteered = self._sound(unsteered_table(key), ["image_id", "embedding", "regions"], [CHECKSUM])
-        matrix = matrix_of(unsteered.column("embedding"))
-        unsteered = unsteered.filter(pa.array(is_finite := np.isfinite(matrix).all(axis=1)))
-        matrix = matrix[is_finite]
-        ids = unsteered.column("image_id")
-        found = compute.fill_null(compute.index_in(photos.column("image_id"), value_set=ids), -1)
-        rows = found.to_numpy().astype(np.int64)
-        used, rows[rows >= 0] = np.unique(rows[rows >= 0], return_inverse=True)
-        photos = photos.append_column("row", pa.array(rows)).cast(unsteered_gallery_schema())
-        return UnsteeredGallery(photos, matrix[used], unsteered.column("regions").take(used).to_pylist())
+        name = unsteered_table(key)
+
+        def with_rows(rows: npt.NDArray[np.int64]) -> Any:
+            return photos.append_column("row", pa.array(rows)).cast(unsteered_gallery_schema())
+
+        if not self._database.has(name):
+            return use(UnsteeredGallery(with_rows(np.full(photos.num_rows, -1)), 0, lambda: iter(())))
+
+        def read(table: Any) -> T:
+            def parts() -> Iterator[Any]:
+                with self._database.reading_on(name):
+                    for rows in self._batches(table, ["image_id", "embedding", "regions", CHECKSUM]):
+                        is_good = np.isfinite(matrix_of(rows.column("embedding"))).all(axis=1)
+                        yield rows.filter(pa.array(is_good & self._is_sound(name, rows, [CHECKSUM])))
+
+            ids = pa.chunked_array(
+                [rows.column("image_id").combine_chunks() for rows in parts()], pa.string()
+            )
+            found = compute.fill_null(compute.index_in(photos.column("image_id"), value_set=ids), -1)
+            rows = found.to_numpy().astype(np.int64)
+            used, rows[rows >= 0] = np.unique(rows[rows >= 0], return_inverse=True)
+
+            def used_parts() -> Iterator[UnsteeredPart]:
+                first = 0
+                for part in parts():
+                    chosen = (
+                        used[np.searchsorted(used, first) : np.searchsorted(used, first + len(part))] - first
+                    )
+                    first += len(part)
+                    if len(chosen):
+                        some = part.take(pa.array(chosen))
+                        regions = some.column("regions").to_pylist()
+                        yield UnsteeredPart(matrix_of(some.column("embedding")), regions)
+
+            return use(UnsteeredGallery(with_rows(rows), len(used), used_parts))
+
+        return self._database.read(name, read)
 
     def gallery(self, key: str, unkept: Sequence[Vector] = ()) -> Gallery:
-        """Every usable photo that has a vector, copies of one content under each of their paths.
+        """Every usable photo that has a vector, see `with_gallery`."""
+
+        def whole(found: GalleryParts) -> Gallery:
+            parts = list(found.parts(["embedding", "heatmap", PRESENCE]))
+            embeddings = np.concatenate([matrix_of(part.column("embedding")) for part in parts])
+            photos = pa.concat_tables(parts).drop_columns("embedding").cast(gallery_schema())
+            return Gallery(photos, embeddings, found.missing, found.damaged)
+
+        return self.with_gallery(key, whole, unkept)
+
+    def with_gallery(self, key: str, use: Callable[[GalleryParts], T], unkept: Sequence[Vector] = ()) -> T:
+        """What `use` makes of every usable photo that has a vector, copies of one content under each of their paths.
+        It is called again if another process compacts the table meanwhile.
 
         Photos whose row or vector does not match its checksum are left out, and counted.
         unkept: vectors that could not be written; they are treated as if they had been.
         """
         import pyarrow.compute as compute
 
-        photos, damaged = self._photos()
-        columns = ["image_id", "embedding", "heatmap", PRESENCE]
-        vectors = self._rows(prompt_table(key), [*columns, CHECKSUM])
+        photos, damaged_rows = self._photos()
+        photos = photos.sort_by("path").combine_chunks()
+        name = prompt_table(key)
+        new = prompt_schema(len(unkept[0].embedding) if unkept else 0).empty_table()
         if unkept:
-            new = pa.Table.from_pylist(_vector_rows(unkept), schema=prompt_schema(len(unkept[0].embedding)))
-            new = with_checksums(prompt_table(key), new).cast(new.schema)
-            is_new = compute.is_in(vectors.column("image_id"), value_set=new.column("image_id"))
-            kept = vectors.filter(compute.invert(is_new))
-            vectors = pa.concat_tables([kept.cast(new.schema), new]) if len(kept) else new
-        matrix = matrix_of(vectors.column("embedding"))
-        is_sound = self._is_sound(prompt_table(key), vectors, [CHECKSUM]) & np.isfinite(matrix).all(axis=1)
-        sound = vectors.filter(pa.array(is_sound))
-        rows = compute.index_in(photos.column("image_id"), value_set=sound.column("image_id"))
-        has = compute.is_valid(rows)
-        has_row = compute.is_in(photos.column("image_id"), value_set=vectors.column("image_id"))
-        missing = photos.num_rows + damaged - (compute.sum(has).as_py() or 0)
-        damaged += compute.sum(compute.and_not(has_row, has)).as_py() or 0
-        photos = photos.append_column("row", rows).filter(has).sort_by("path")
-        chosen = photos.column("row").to_numpy()
-        photos = photos.drop_columns("row")
-        for name in ("heatmap", PRESENCE):
-            photos = photos.append_column(name, sound.column(name).take(chosen))
-        embeddings = np.ascontiguousarray(matrix[is_sound][chosen], dtype=np.float32)
-        return Gallery(photos.cast(gallery_schema()), embeddings, missing, damaged)
+            new = pa.Table.from_pylist(_vector_rows(unkept), schema=new.schema)
+
+        def read(table: Any) -> T:
+            ids, is_sound, source = (
+                [new.column("image_id")],
+                [np.ones(len(new), bool)],
+                [-1 - np.arange(len(new))],
+            )
+            dim = len(unkept[0].embedding) if unkept else 0
+            for rows in () if table is None else self._batches(table, [*_VECTOR, CHECKSUM, _ROW_ID]):
+                dim = dim or rows.schema.field("embedding").type.list_size
+                rows = rows.filter(compute.invert(compute.is_in(rows.column("image_id"), value_set=ids[0])))
+                is_finite = np.isfinite(matrix_of(rows.column("embedding"))).all(axis=1)
+                is_sound.append(self._is_sound(name, rows, [CHECKSUM]) & is_finite)
+                ids.append(rows.column("image_id"))
+                source.append(numbers(rows.column(_ROW_ID), np.uint64).astype(np.int64))
+            all_ids = pa.chunked_array([chunk for column in ids for chunk in column.chunks], pa.string())
+            sound = np.concatenate(is_sound)
+            sources = np.concatenate(source)[sound]
+            found = compute.index_in(photos.column("image_id"), value_set=all_ids.filter(pa.array(sound)))
+            row = numbers(found, np.int32, -1)
+            has_row = mask_of(compute.is_in(photos.column("image_id"), value_set=all_ids))
+            chosen = np.flatnonzero(row >= 0)
+
+            def parts(columns: Sequence[str]) -> Iterator[Any]:
+                for start in range(0, max(len(chosen), 1), _BATCH):
+                    some = chosen[start : start + _BATCH]
+                    with self._database.reading_on(name):
+                        vectors = self._vectors(table, columns, sources[row[some]], new, dim)
+                    part = photos.take(pa.array(some))
+                    for column in columns:
+                        part = part.append_column(column, vectors.column(column))
+                    yield part
+
+            missing = len(photos) + damaged_rows - len(chosen)
+            damaged = damaged_rows + int((has_row & (row < 0)).sum())
+            return use(GalleryParts(len(chosen), missing, damaged, parts))
+
+        return self._database.read(name, read) if self._database.has(name) else read(None)
+
+    def _vectors(
+        self, table: Any, columns: Sequence[str], sources: npt.NDArray[np.int64], new: Any, dim: int
+    ) -> Any:
+        """These columns of rows of a prompt table, named by their row ids, or where these are negative of `new`."""
+        kinds = {"embedding": pa.list_(pa.float32(), dim), "heatmap": pa.binary(), PRESENCE: pa.float32()}
+        schema = pa.schema([(column, kinds[column]) for column in columns])
+        stored = np.unique(sources[sources >= 0])
+        parts, row = [new.select(columns).cast(schema) if len(new) else schema.empty_table()], -1 - sources
+        if len(stored):
+            there = [column for column in columns if column in table.schema.names]
+            found = table.take_row_ids(stored.tolist()).select(there).with_row_id().to_arrow()
+            found = found.sort_by(_ROW_ID)
+            assert numbers(found.column(_ROW_ID), np.uint64).astype(np.int64).tolist() == stored.tolist()
+            values = [found.column(c) if c in there else pa.nulls(len(found), kinds[c]) for c in columns]
+            parts.append(pa.table(values, names=list(columns)).cast(schema))
+            row = np.where(sources < 0, row, len(new) + np.searchsorted(stored, sources))
+        return pa.concat_tables(parts).take(pa.array(row))
 
     def _photos(self) -> tuple[Any, int]:
         """The usable photos, a table of PHOTO_COLUMNS, and how many rows are damaged."""
         import pyarrow.compute as compute
 
-        rows = self._rows(IMAGES, [*PHOTO_COLUMNS, "status", "reason", CHECKSUM, DATE_CHECKSUM])
-        is_sound = self._is_sound(IMAGES, rows, [CHECKSUM, DATE_CHECKSUM])
-        is_sound &= ~are_outside(rows.column("path"))
-        sound = rows.filter(pa.array(is_sound))
-        usable = sound.filter(compute.equal(sound.column("status"), "ok"))
-        return usable.select(PHOTO_COLUMNS), int((~is_sound).sum())
+        def usable(rows: Any) -> tuple[Any, int]:
+            is_sound = self._is_sound(IMAGES, rows, [CHECKSUM, DATE_CHECKSUM])
+            is_sound &= ~are_outside(rows.column("path"))
+            sound = rows.filter(pa.array(is_sound))
+            photos = sound.filter(compute.equal(sound.column("status"), "ok")).select(PHOTO_COLUMNS)
+            return photos, int((~is_sound).sum())
+
+        columns = [*PHOTO_COLUMNS, "status", "reason", CHECKSUM, DATE_CHECKSUM]
+        photos, damaged = zip(*self._parts(IMAGES, columns, usable), strict=True)
+        return pa.concat_tables(photos), sum(damaged)
 
     def _sound(
         self, name: str, columns: Sequence[str], checksums: Sequence[str], where: str | None = None
@@ -389,20 +521,32 @@ class Store:
 
     def _rows(self, name: str, columns: Sequence[str], where: str | None = None) -> Any:
         """Columns of a table; nulls for columns that its schema lacks, no rows without a table."""
+        return pa.concat_tables(self._parts(name, columns, lambda rows: rows, where))
 
-        def read(table: Any) -> Any:
-            query = table.search().select([column for column in columns if column in table.schema.names])
-            return (query if where is None else query.where(where)).to_arrow()
+    def _parts(
+        self, name: str, columns: Sequence[str], take: Callable[[Any], T], where: str | None = None
+    ) -> list[T]:
+        """As `_rows`, what `take` makes of some rows at a time; at least of an empty table."""
+        if not self._database.has(name):  # of a run that ended early
+            return [take(table_schema(name, 0).empty_table().select(columns))]
+        return self._database.read(
+            name, lambda table: [take(rows) for rows in self._batches(table, columns, where)]
+        )
 
-        is_there = self._database.has(name)  # else of a run that ended early
-        found = self._database.read(name, read) if is_there else table_schema(name, 0).empty_table()
-        has, added = found.column_names, added_columns()
-        values = [found.column(c) if c in has else pa.nulls(len(found), added[c].type) for c in columns]
-        return pa.table(values, names=columns)
-
-    def _read(self, name: str, columns: list[str], where: str | None = None) -> list[Any]:
-        """As `_rows`, the columns by themselves."""
-        return list(self._rows(name, columns, where).columns)
+    def _batches(self, table: Any, columns: Sequence[str], where: str | None = None) -> Iterator[Any]:
+        """As `_rows`, some rows at a time; at least an empty table."""
+        there = [column for column in columns if column in table.schema.names]
+        missing = {c: added_columns()[c].type for c in columns if c not in (*there, _ROW_ID)}
+        query = table.search().select(there).with_row_id(_ROW_ID in columns)
+        is_empty = True
+        for batch in (query if where is None else query.where(where)).to_batches(batch_size=_BATCH):
+            rows = pa.Table.from_batches([batch])
+            values = [pa.nulls(len(rows), missing[c]) if c in missing else rows.column(c) for c in columns]
+            is_empty = False
+            yield pa.table(values, names=columns)
+        if is_empty:
+            kinds = {**missing, _ROW_ID: pa.uint64(), **{c: table.schema.field(c).type for c in there}}
+            yield pa.table([pa.nulls(0, kinds[column]) for column in columns], names=columns)
 
 
 def _vector_rows(vectors: Sequence[Vector]) -> list[dict[str, Any]]:

@@ -67,7 +67,7 @@ def answers(library: Library) -> list[list[tuple[str, float]]]:
 def test_a_library_of_schema_1_is_searched_as_it_is(old: Library) -> None:
     assert len(answers(old)[0]) == 5
     assert old.info().photos == 5
-    assert Store(old.place)._read("prompt_" + old.prompts()[0].key, ["presence"])[0].null_count == 5
+    assert Store(old.place)._rows("prompt_" + old.prompts()[0].key, ["presence"]).column(0).null_count == 5
     assert (versions(old.place), columns(old.place)) == ([1, 1, 1], [False] * 3)
 
 

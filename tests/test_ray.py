@@ -34,6 +34,7 @@ from steersearch.indexer.contents import Contents
 from steersearch.indexer.database import Database
 from steersearch.indexer.embedder import Embedder, LazyEmbedder
 from steersearch.indexer.folders import Folders, PhotoFolder
+from steersearch.indexer.id_map import sorted_ids
 from steersearch.indexer.library import Library
 from steersearch.indexer.progress import ProgressEvent
 from steersearch.indexer.ray_engine import RayEngine, _RayWorker
@@ -189,7 +190,8 @@ def test_workers_load_what_auto_was_found_to_be(
 def test_a_worker_that_lacks_a_folder_says_which_and_where(tmp_path: Path) -> None:
     folders = Folders([PhotoFolder(path=str(tmp_path / "photos"))])
     job = Job(folders=folders, prompts=(), features={})
-    answer = _RayWorker(job, ToyEmbedder(), Contents([], [], [], {}), None).begin([str(tmp_path / "photos")])
+    nothing = Contents([], sorted_ids(()), {}, {})
+    answer = _RayWorker(job, ToyEmbedder(), nothing, None).begin([str(tmp_path / "photos")])
     assert isinstance(answer.finished, FolderError)
     assert "every node of the cluster must see it at this path" in str(answer.finished)
 

@@ -9,16 +9,20 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from steersearch.indexer import regions
+from steersearch.indexer import store as store_module
 from steersearch.indexer.manifest import UnsteeredIndex
 from steersearch.indexer.regions import (
     Regions,
     RegionSnapshot,
     open_region_snapshot,
     pack_regions,
+    region_snapshot_is_true,
     regions_of,
     unpack_regions,
 )
-from steersearch.indexer.store import Store
+from steersearch.indexer.schema import FileRecord
+from steersearch.indexer.store import Store, UnsteeredVector
 from tests.toy_embedder import CONSTANT, ToyEmbedder, save_photo, save_photos
 from tests.toy_library import Library
 
@@ -87,10 +91,12 @@ def test_every_photo_gets_its_regions_in_the_same_pass(tmp_path: Path) -> None:
     library, embedder = Library.create(tmp_path / "photos", tmp_path / "library"), ToyEmbedder()
     library.index(embedder, ["red", "green"])
     assert embedder.batches == [(2, 2)]
-    found = Store(library.place).unsteered_gallery(unsteered_key(library))
-    rows = dict(zip(*(found.photos.column(c).to_pylist() for c in ("path", "row")), strict=True))
+    photos, (part,) = Store(library.place).with_unsteered(
+        unsteered_key(library), lambda found: (found.photos, list(found.parts()))
+    )
+    rows = dict(zip(*(photos.column(c).to_pylist() for c in ("path", "row")), strict=True))
     assert list(rows) == ["blue.png", "copy.png", "red.png"]
-    of = {path: unpack_regions(found.regions[row]) for path, row in rows.items()}
+    of = {path: unpack_regions(part.regions[row]) for path, row in rows.items()}
     halves = np.float32([[200 / 255, 0, 0, CONSTANT]] * 2)
     np.testing.assert_allclose(of["red.png"].vectors, halves, atol=0.01)
     np.testing.assert_array_equal(of["copy.png"].vectors, of["red.png"].vectors)
@@ -184,3 +190,47 @@ def test_the_model_says_the_same_frozen_as_without_a_prompt(view: str) -> None:
     np.testing.assert_allclose(
         frozen.patches.reshape(2, -1, embedder.dim), plain.patches.detach().numpy(), atol=1e-5
     )
+
+
+def test_a_snapshot_that_is_made_in_parts_is_the_one_of_all_at_once(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Photos with fewer regions, contents without a photo, and a copy included."""
+    monkeypatch.setattr(store_module, "_BATCH", 7)
+    monkeypatch.setattr(regions, "_TOGETHER", 3)
+    store, key, rng = Store(tmp_path), "toy-000000000000", np.random.default_rng(5)
+    store.ensure_images()
+    store.ensure_unsteered_table(key, 6)
+    made = {}
+    for number in range(40):
+        count = 5 if number % 4 else 3
+        patches = rng.integers(0, count, (4, 4), dtype=np.uint8)
+        patches.flat[:count] = np.arange(count)
+        made[f"{number:02}"] = Regions(rng.normal(size=(count, 6)).astype(np.float32), patches)
+    unit = rng.normal(size=(40, 6)).astype(np.float32)
+    unit /= np.linalg.norm(unit, axis=1, keepdims=True)
+    rows = [UnsteeredVector(id, unit[int(id)], pack_regions(found)) for id, found in made.items()]
+    store.write_unsteered(key, rows[:20])
+    store.write_unsteered(key, rows[20:])
+    store.write_images([FileRecord(f"{39 - int(id)}.png", id, 1, 1) for id in made if id not in ("03", "30")])
+    store.write_images([FileRecord("copy.png", "07", 1, 1)])
+
+    found = open_region_snapshot(tmp_path, key)
+    assert found.arrays is not None
+    of = [unpack_regions(pack_regions(one)) for id, one in made.items() if id not in ("03", "30")]
+    weights = [np.bincount(r.patches.ravel(), minlength=len(r.vectors)) for r in of]
+    total = np.sum([w @ r.vectors for w, r in zip(weights, of, strict=True)], axis=0)
+    mean = (total / (16 * len(of))).astype(np.float32)
+    np.testing.assert_array_equal(found.arrays.mean, mean)
+    for row, r in enumerate(of):
+        centred = r.vectors - mean
+        expected = centred / np.linalg.norm(centred, axis=1, keepdims=True)
+        got = found.arrays.unit_vectors(np.array([row]))[0]
+        np.testing.assert_allclose(got[: len(expected)], expected, atol=0.01)
+        assert (got[len(expected) :] == got[0]).all()
+        np.testing.assert_array_equal(found.arrays.patches[row], r.patches)
+    assert len(found.arrays) == 38
+    assert np.array_equal(found.arrays.embeddings, np.delete(unit, [3, 30], axis=0).astype(np.float16))
+    row_of = dict(zip(found.paths, found.rows.tolist(), strict=True))
+    assert row_of["copy.png"] == row_of["32.png"] == 6
+    assert region_snapshot_is_true(tmp_path, key)

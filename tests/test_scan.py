@@ -77,7 +77,7 @@ def test_links_that_lead_nowhere_and_special_files_are_skipped_with_a_reason(tmp
     (tmp_path / "circle.jpg").symlink_to("circle.jpg")
     os.mkfifo(tmp_path / "pipe.png")
     scan = scan_folder(tmp_path)
-    assert scan.files == ()
+    assert not scan.files
     assert scan.skips == (
         Skip("broken.jpg", "a broken link"),
         Skip("circle.jpg", "a broken link"),

@@ -19,6 +19,8 @@ import time
 from pathlib import Path
 from statistics import median
 
+import numpy as np
+
 from steersearch.benchmarks.engineering.photo_gallery import photo_gallery
 from steersearch.benchmarks.engineering.server_process import processor_seconds, serving
 from steersearch.benchmarks.engineering.speed import bundled_hash
@@ -47,8 +49,10 @@ def write_library(folder: Path, place: Path, photos: int) -> Path:
     library = Library.create(gallery, Predictor.from_pretrained("mini"), place)
     library.index()
     key, store = library.unsteered_index().key, Store(place)
-    known = store.unsteered_gallery(key)
-    row_of = {path: row for row, path in enumerate(known.photos.column("path").to_pylist())}
+    known, parts = store.with_unsteered(key, lambda found: (found.photos, list(found.parts())))
+    row_of = dict[str, int](zip(*(known.column(name).to_pylist() for name in ("path", "row")), strict=True))
+    embeddings = np.concatenate([part.embeddings for part in parts])
+    regions = [packed for part in parts for packed in part.regions]
     kept = store.thumbnails(store.thumbnail_ids())
     drawn_ids = [content_hash(file) for file in files[:DRAWN]]
     records, vectors, thumbnails = [], [], {}
@@ -70,7 +74,7 @@ def write_library(folder: Path, place: Path, photos: int) -> Path:
             )
         )
         thumbnails[id] = kept[drawn_ids[like]]
-        vectors.append(UnsteeredVector(id, known.embeddings[row], known.regions[row]))
+        vectors.append(UnsteeredVector(id, embeddings[row], regions[row]))
     store.write_thumbnails(thumbnails)
     store.write_images(records)
     store.write_unsteered(key, vectors)
