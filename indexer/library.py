@@ -469,7 +469,7 @@ class Library:
         remove_prompt_index(self.place, index if isinstance(index, str) else index.key)
 
     def delete(self) -> None:
-        """Delete the library, not one photo, and its folder if nothing else is in there.
+        """Delete the library, but no photo, and its folder if nothing else is in it.
 
         Raises LibraryBusyError where another process is writing, LibraryPlaceError.
         """

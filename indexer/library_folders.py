@@ -118,7 +118,7 @@ class LibraryFolders:
             if folder.path in names:
                 return folder
         have = listed([folder.path for folder in self.now.all])
-        raise ArgumentError("folder", os.fspath(path), f"is none of the library's; it has: {have}")
+        raise ArgumentError("folder", os.fspath(path), f"is not a folder of the library, which has: {have}")
 
     def _replace(self, folders: Sequence[PhotoFolder]) -> None:
         with alone(self.place):

@@ -191,7 +191,9 @@ def checked(path: Path, content: Mapping[str, Any]) -> dict[str, Any]:
     write none. Raises LibraryDamagedError."""
     fields = {name: value for name, value in content.items() if name != _CHECKSUM}
     if content.get(_CHECKSUM) not in (None, _checksum(fields)):
-        reason = f'it does not fit its {_CHECKSUM} (if you changed it by hand, delete the line "{_CHECKSUM}")'
+        reason = (
+            f'it does not match its {_CHECKSUM} (if you changed it by hand, delete the line "{_CHECKSUM}")'
+        )
         raise LibraryDamagedError(path, reason)
     return fields
 
@@ -305,7 +307,7 @@ def photo_folder(given: str | Path) -> Path:
     folder = as_place(given)
     if isinstance(folder, ObjectPath):
         if not folder.is_dir():
-            raise FolderError(folder, "there are no objects whose names begin so; check the URI")
+            raise FolderError(folder, "no object's name begins like this; check the URI")
         return folder
     reason = why_not_local(given)
     if reason is not None:
@@ -344,7 +346,7 @@ def found_place(folder: Path) -> Path | None:
 
 
 def _folders_at(place: Path, if_unknown: str = "") -> list[str]:
-    """The photo folders of the library at `place`; what else is to be known of it, `manifest` knows."""
+    """The photo folders of the library at `place`; `manifest` reads the rest."""
     try:
         content = read_json(place / LIBRARY_FILE)
         return [one["path"] for one in content.get("folders") or [{"path": content["folder"]}]]

@@ -117,7 +117,7 @@ def shares_of(weights: Sequence[float]) -> list[float]:
 
 
 def checked_sort(sort: Sort) -> Sort:
-    """Raises ArgumentError for an order that is none."""
+    """Raises ArgumentError for an unknown order."""
     if sort not in get_args(Sort):
         raise ArgumentError("sort", sort, f"must be one of {', '.join(get_args(Sort))}")
     return sort

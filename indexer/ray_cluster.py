@@ -179,6 +179,6 @@ def _reach(address: str) -> None:
 
 
 def plain(error: BaseException) -> str:
-    """What Ray says in many lines and colours, but for the fields of its own."""
+    """Ray's message on one line, without colours and fields of its own."""
     lines = (line for line in str(error).splitlines() if line.strip() and not line.startswith(("\t", " ")))
     return re.sub(r"\x1b\[\d+m", "", " ".join(lines)) or type(error).__name__

@@ -279,7 +279,7 @@ class _Crew:
         yield finished
 
     def _died(self, member: _Member, error: Exception) -> Iterator[Finished]:
-        """A worker is no more, perhaps because of its shard, if it had but one."""
+        """A worker died, perhaps because of its shard, if it had only one."""
         import ray
 
         self._members.remove(member)

@@ -78,7 +78,7 @@ class Gated:
         return max(self.recalls) if self.ivf is None else self.recalls[-1]
 
     def remark(self) -> str:
-        """What to say of an index that was not good enough; "" if the first was."""
+        """A remark on an index that was not good enough; "" if the first was."""
         if self.ivf is not None and len(self.recalls) > 1:
             missed = f"a new approximate index found only {_percent(self.recalls[0])}"
             return f"{missed} of {_MEASURED}; the cells of the earlier one are kept, which find {_percent(self.recall)}"
@@ -105,7 +105,7 @@ def first_good(vectors: Floats, makers: Iterable[Callable[[], IVFIndex | None]])
 
 
 def why_exact(recall: float) -> str:
-    """What to say where no index was good enough."""
+    """Why no index is used, in words."""
     return (
         f"the approximate index finds only {_percent(recall)} of {_MEASURED}, and {LEAST_RECALL:.0%} are needed: it is "
         "not used. Searches compare all photos, which is exact and takes longer; the next `index` that changes photos "

@@ -22,7 +22,7 @@ def mark_shards(place: Path, reports: Iterable[ShardReport]) -> None:
 
 
 def marked_shards(place: Path) -> list[ShardReport]:
-    """What earlier runs, or runs at the same time, have left; damaged ones count for nothing."""
+    """What earlier runs, or runs at the same time, have left; damaged ones are ignored."""
     found = []
     for path in sorted((place / SHARDS).glob("*.json")):
         try:
