@@ -170,6 +170,13 @@ CACHE_VARIABLE = "STEERSEARCH_CACHE"
 _URL = re.compile(r"[A-Za-z][A-Za-z0-9+.-]+:/")  # `Path` makes one slash of two
 
 
+def why_no_folder(path: Path) -> str | None:
+    """Why there is no folder for a new file `path`; None if there is one."""
+    if _URL.match(os.fspath(path)):
+        return "it is a URL; give the path of a file on this machine"
+    return None if path.parent.is_dir() else f"there is no folder {path.parent}"
+
+
 def why_not_local(given: str | os.PathLike[str]) -> str | None:
     """Why `given` cannot be a local path; None if it can. A URL would become a folder of that name."""
     text = os.fspath(given)

@@ -127,6 +127,10 @@ class ObjectPath(PosixPath):
 
     @property
     def _store(self) -> Any:
+        if re.search("[@:]", self.parts[1]):
+            scheme = self.parts[0].removesuffix(":")
+            way_out = f"name the bucket alone, and set {_WAYS_OUT[scheme]}"
+            raise ObjectStoreError(errno.EINVAL, f"{scheme}://…", "a URI holds no credentials", way_out)
         with self._reported():
             return store_of(self.parts[0].removesuffix(":"), self.parts[1])
 
@@ -357,6 +361,7 @@ _WAYS_OUT = {
     "gs": "GOOGLE_APPLICATION_CREDENTIALS",
     "az": "AZURE_STORAGE_ACCOUNT_NAME and AZURE_STORAGE_ACCOUNT_KEY",
 }
+_NO_NAME = re.compile(r"/\.\.?(/|$)|[\x00-\x1f\x7f]")
 _NO_BUCKET = re.compile(r"NoSuchBucket|ContainerNotFound|The specified bucket does not exist")
 _REFUSED = re.compile(
     r"AccessDenied|InvalidAccessKeyId|SignatureDoesNotMatch|ExpiredToken|InvalidToken|Unauthenticated|Unauthorized|"
@@ -385,6 +390,9 @@ def store_error(path: Path, error: BaseException) -> OSError:
         odd = re.search(r'Path "(.*?)"', text)
         reason = f"an object is called {odd[1] if odd else ''!r}, which is not a path"
         return ObjectStoreError(errno.EINVAL, uri, reason, "rename it, or name a folder beside it")
+    if isinstance(error, ValueError) and _NO_NAME.search(uri):
+        way_out = 'write it without "." and ".." between slashes, and without control characters'
+        return ObjectStoreError(errno.EINVAL, uri, "no object has such a name", way_out)
     if isinstance(error, FileNotFoundError):
         return FileNotFoundError(errno.ENOENT, "no such object", uri)
     keys = _WAYS_OUT[uri.partition(":")[0]]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import itertools
 import os
 import shutil
@@ -11,6 +12,7 @@ from pathlib import Path
 
 from steersearch.core.errors import FolderError
 from steersearch.core.files import open_regular
+from steersearch.core.objects import ObjectPath
 
 
 @dataclass(frozen=True)
@@ -58,7 +60,10 @@ def _copied(photo: Path, folder: Path) -> Path:
             try:
                 with copy:
                     shutil.copyfileobj(source, copy)
-                shutil.copystat(photo, target)
+                if isinstance(photo, ObjectPath):
+                    os.utime(target, (photo.stat().second,) * 2)
+                else:
+                    shutil.copystat(photo, target)
             except BaseException:
                 target.unlink(missing_ok=True)  # half a photo
                 raise
@@ -67,6 +72,8 @@ def _copied(photo: Path, folder: Path) -> Path:
 
 
 def _linked(photo: Path, folder: Path) -> Path:
+    if isinstance(photo, ObjectPath):
+        raise OSError(errno.EINVAL, "an object in a bucket, to which no link leads; copy it", str(photo))
     os.stat(photo)  # a dangling link is useless
     for target in _names(photo, folder):
         if os.path.lexists(target):

@@ -17,6 +17,7 @@ from steersearch.api import AUTO, full_name, load_embedder
 from steersearch.core.errors import ArgumentError, OutputError
 from steersearch.core.heatmaps import overlay, strengths
 from steersearch.core.images.limits import DEFAULT_LIMITS, Limits
+from steersearch.core.objects import is_uri
 from steersearch.core.preprocess import View, open_image
 from steersearch.indexer.embedder import not_finite
 from steersearch.views.output import refuse_impossible, write_output
@@ -80,7 +81,7 @@ def explain(
     kinds = _kinds([maps] if isinstance(maps, str) else maps)
     _refuse_many(len(focuses) * len(gate_scales) * len(kinds))
     photo = open_image(image, limits=limits)
-    if output.exists() and output.samefile(image):
+    if output.exists() and not is_uri(image) and output.samefile(image):
         raise OutputError(output, "it is the photo itself")
     steered = load_embedder(full_name(model), device, view)
     region = steered.preprocess.region(photo.size)

@@ -10,9 +10,11 @@ from typing import Any
 import pytest
 from PIL import Image
 
-from steersearch.core.errors import FolderError, ImageError
+from steersearch.collect import collect
+from steersearch.core.errors import FolderError, ImageError, OutputError
 from steersearch.core.images.limits import Limits
 from steersearch.core.objects import ObjectPath, ObjectStoreError
+from steersearch.explain import explain
 from steersearch.indexer import loader
 from steersearch.indexer.scan import excluder, scan_folder
 from tests.bucket import Emulator, emulator
@@ -206,6 +208,39 @@ def test_a_name_that_is_no_path_is_named(photos: ObjectPath, server: Emulator) -
     server.put("photos-of-ours", f"{photos.object_name}/a//b.png", b"123")
     with pytest.raises(ObjectStoreError, match=r"a//b\.png', which is not a path; rename it"):
         scan_folder(photos)
+
+
+def test_a_uri_with_credentials_or_without_a_name_is_refused_and_not_repeated(photos: ObjectPath) -> None:
+    secret = ObjectPath(str(photos).replace("s3://", "s3://me:secret@"))
+    with pytest.raises(
+        ObjectStoreError, match=r"s3://…: a URI holds no credentials; name the bucket"
+    ) as raised:
+        secret.is_dir()
+    assert "secret" not in str(raised.value)
+    for name in ("../red.png", "a/./../b.png", "tab\t.png"):
+        with pytest.raises(ObjectStoreError, match=r"no object has such a name; write it without"):
+            ObjectPath(f"{photos}/{name}").read_bytes()
+
+
+def test_found_photos_are_copied_from_a_bucket_and_links_refused(photos: ObjectPath, tmp_path: Path) -> None:
+    names = [photos / "blue.png", photos / "2024/red.png", photos / "blue.png"]
+    done = collect(names, tmp_path / "copies")
+    assert not done.failed
+    assert [path.name for path in done.kept] == ["blue.png", "red.png", "blue.png"]
+    assert done.kept[0].read_bytes() == (photos / "blue.png").read_bytes()
+    assert int(done.kept[0].stat().st_mtime) == (photos / "blue.png").stat().second
+    linked = collect(names[:1], tmp_path / "links", links=True)
+    assert [reason for _, reason in linked.failed] == [
+        "an object in a bucket, to which no link leads; copy it"
+    ]
+
+
+def test_a_photo_of_a_bucket_is_explained_into_a_file_that_exists(photos: ObjectPath, tmp_path: Path) -> None:
+    for _ in range(2):
+        explain(photos / "blue.png", "red", tmp_path / "map.png", model="mini")
+    assert (tmp_path / "map.png").exists()
+    with pytest.raises(OutputError, match="it is a URL; give the path of a file on this machine"):
+        explain(photos / "blue.png", "red", f"{photos}/map.png", model="mini")
 
 
 @pytest.mark.slow  # a model

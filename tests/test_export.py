@@ -119,6 +119,7 @@ def test_what_cannot_be_written(table: Any, tmp_path: Path, monkeypatch: pytest.
     for path, reason in (
         (tmp_path / "gone" / "x.parquet", "there is no folder"),
         (tmp_path / "photos", "it is a folder"),
+        (Path("s3://bucket/x.parquet"), "it is a URL"),
         (Path(""), "it is a folder"),
     ):
         with pytest.raises(OutputError, match=reason):

@@ -13,7 +13,7 @@ import pyarrow as pa
 import pyarrow.parquet
 
 from steersearch.core.errors import ArgumentError, OutputError
-from steersearch.core.files import write_output
+from steersearch.core.files import why_no_folder, write_output
 from steersearch.core.prompts import Reading
 from steersearch.indexer.faiss_index import flat_file
 from steersearch.indexer.folders import Folders
@@ -103,8 +103,9 @@ def export_table(table: Any, path: Path, named: str | None = None, *, force: boo
     rows = path.with_suffix(".rows.jsonl")
     files = [rows, path] if form in _BESIDE else [path]
     for file in files:
-        if not file.parent.is_dir():
-            raise OutputError(file, f"there is no folder {file.parent}")
+        reason = why_no_folder(file)
+        if reason is not None:
+            raise OutputError(file, reason)
         if file.is_dir():
             raise OutputError(file, "it is a folder")
         if file.exists() and not force:

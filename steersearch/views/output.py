@@ -10,8 +10,9 @@ from steersearch.core.errors import OutputError
 
 def refuse_impossible(path: Path) -> None:
     """Raise OutputError if nothing can be written to `path`; call this before the work."""
-    if not path.parent.is_dir():
-        raise OutputError(path, f"there is no folder {path.parent}")
+    reason = files.why_no_folder(path)
+    if reason is not None:
+        raise OutputError(path, reason)
     if path.is_dir():
         raise OutputError(path, "it is a folder")
 
