@@ -541,7 +541,8 @@ def test_it_fits_a_narrow_screen_and_the_keyboard_suffices(watched: Watched) -> 
     assert page.evaluate("document.activeElement.id") == "focus"
     page.keyboard.type(PROMPT)
     page.keyboard.press("Enter")
-    wait_for_status(page, "^exact")
+    assert "compared" in wait_for_status(page, "^exact")
+    assert page.locator("#status").bounding_box()["y"] < 100  # it was scrolled to
     page.focus("#hits li:first-child > button")
     page.keyboard.press("ArrowRight")
     assert page.evaluate("document.activeElement.closest('li').dataset.number") == "1"

@@ -49,6 +49,9 @@ const guarded = (action) => async (...args) => {
   try { await action(...args); } catch (error) { showProblem(error); }
 };
 
+// On a narrow screen the results lie below what is asked.
+const scrollToResults = () => { if (matchMedia("(max-width: 58rem)").matches) $("main").scrollIntoView(); };
+
 // --------------------------------------------------------------------------------------------------- what is asked
 
 function change(changes, { keepAddress = false } = {}) {
@@ -251,7 +254,7 @@ function showAnswer(found) {
   answer = found;
   const badge = found.is_exact ? "exact" : found.is_guess ? "a guess" : "approximate";
   const over = found.is_enough ? "" : ` No order yet: too few photos were compared.`;
-  say(badge, `${sentence(found.text.replace(/^(exact|approximate)[:;,]? ?/, "")) || `All ${counted(found.of, "photo")} compared`}, ${found.seconds.toFixed(1)} s.${over}${found.is_final ? "" : " Looking further…"}`);
+  say(badge, `${sentence(inWords(found))}; ${found.seconds.toFixed(1)} s.${over}${found.is_final ? "" : " Looking further…"}`);
   const remarks = found.focuses.flatMap((focus) => focus.remarks.map((remark) => `${focus.prompt}: ${remark}`));
   $("remarks").replaceChildren(...remarks.map((remark) => element("li", {}, remark))); $("remarks").hidden = !remarks.length;
   for (const hit of found.hits) hit.list_id = found.list_id;
@@ -262,6 +265,14 @@ function showAnswer(found) {
   if (canSteer && isMarked()) dial.refuse("Not while a part is marked: the score is then not of steering alone.");
   else if (canSteer) dial.show(state, found);
   if (state.view !== "map") countPhotos();
+}
+
+// What was compared, and how, without the word that the badge says.
+function inWords({ text, is_exact, of }) {
+  const rest = text.replace(/^(exact|approximate)[:;,]? ?/, "");
+  if (!is_exact) return rest;
+  const [, those, more] = /^over the ([^;]*)(.*)$/s.exec(rest) ?? [null, counted(of, "photo"), rest && `; ${rest}`];
+  return `all ${those} compared${more}`;
 }
 
 const sentence = (text) => text.charAt(0).toUpperCase() + text.slice(1);
@@ -334,6 +345,9 @@ for (const [name, isOver] of [["pointerover", true], ["focusin", true], ["pointe
   $("hits").addEventListener(name, (event) => map.point(isOver && answer ? shown[event.target.closest(".hit")?.dataset.number] : null));
 }
 
+// A path that may break after its folders and words.
+const breakable = (path) => path.split(/(?<=[/_])/).flatMap((part, i) => (i ? [document.createElement("wbr"), part] : [part]));
+
 const dated = (row) => (row.date ? row.date.replace("T", " ").slice(0, 16) + (row.date_source === "file time" ? " (file time)" : "") : "");
 
 function newHit(row) {
@@ -347,7 +361,7 @@ function newHit(row) {
         element("img", { class: "heat", alt: "", hidden: true, loading: "lazy" })),
       element("span", { class: "about" },
         element("span", { class: "score" }),
-        element("span", { class: "name" }, row.path + gone),
+        element("span", { class: "name" }, ...breakable(row.path), gone),
         element("span", { class: "soft date" }),
         row.copies?.length ? element("span", { class: "soft" }, `and ${row.copies.length} ${row.copies.length === 1 ? "copy" : "copies"}`) : null)));
 }
@@ -471,7 +485,7 @@ const showJobs = guarded(async () => {
 
 $("library").onchange = () => change({ ...empty(), view: state.view, library: $("library").value });
 $("home").onclick = (event) => { event.preventDefault(); change({ ...empty(), library: state.library }); };
-$("focus-form").onsubmit = (event) => { event.preventDefault(); addFocus(); };
+$("focus-form").onsubmit = (event) => { event.preventDefault(); addFocus(); scrollToResults(); };
 $("drop").onclick = () => $("file").click();
 let addsMore = false; // whether the file that is chosen comes beside the query photos
 for (const [name, isMore] of [["change-photo", false], ["add-photo", true]]) $(name).onclick = () => { addsMore = isMore; $("file").click(); };
@@ -491,10 +505,9 @@ for (const name of ["folder", "after", "before"]) $(name).onchange = () => chang
 $("count").onchange = () => change({ k: Math.min(200, Math.max(1, Number($("count").value) || 24)) });
 $("collapse").onchange = () => change({ collapse: $("collapse").checked });
 $("heat").onchange = () => document.body.classList.toggle("no-heat", !$("heat").checked);
-$("stop").onclick = () => { running?.abort(); say(answer ? (answer.is_exact ? "exact" : "approximate") : null, answer ? `${sentence(answer.text)}. Stopped.` : "Stopped."); };
+$("stop").onclick = () => { running?.abort(); say(answer ? (answer.is_exact ? "exact" : "approximate") : null, answer ? `${sentence(inWords(answer))}. Stopped.` : "Stopped."); };
 $("more").onclick = guarded(async () => { running ??= new AbortController(); await browse(browsed.photos.length); });
-$("tab-results").onclick = () => change({ view: "results" });
-$("tab-map").onclick = () => change({ view: "map" });
+for (const view of ["results", "map"]) $(`tab-${view}`).onclick = () => { change({ view }); scrollToResults(); };
 $("cut").oninput = () => {
   const { least, most } = $("cut").dataset, part = Number($("cut").value) / 100;
   cut = part ? Number(least) + part * (most - least) : -Infinity;
