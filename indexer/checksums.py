@@ -208,7 +208,8 @@ class _Summed:
         self._sum, self.length = 0, 0
 
     def write(self, data: Any) -> int:
-        view = memoryview(data).cast("B")
+        view = memoryview(data)
+        view = view.cast("B") if view.nbytes else memoryview(b"")  # an array without rows cannot be cast
         start = 0
         while start < len(view):
             part = view[start : start + _BLOCK - self.length % _BLOCK]
