@@ -47,7 +47,7 @@ _CHUNK = 50_000
 _VECTORS, _TRUTH, _ASKED = "vectors.npy", "truth.npy", "queries.npy"
 
 
-def generate(folder: Path, count: int, dim: int, queries: int = QUERIES) -> None:
+def generate(folder: Path, count: int, dim: int) -> None:
     """Write the gallery (count, dim) float32, unit length, the queries, and the rows of their true K nearest."""
     rng = np.random.default_rng(_SEED)
     clusters = _Clusters(rng, count, dim)
@@ -55,7 +55,7 @@ def generate(folder: Path, count: int, dim: int, queries: int = QUERIES) -> None
     for start in range(0, count, _CHUNK):
         end = min(start + _CHUNK, count)
         vectors[start:end] = clusters.draw(end - start)
-    asked = clusters.draw(queries)
+    asked = clusters.draw(QUERIES)
     np.save(folder / _ASKED, asked)
     np.save(folder / _TRUTH, nearest(vectors, asked))
 
