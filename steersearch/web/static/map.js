@@ -41,7 +41,7 @@ export class MapView {
     if (this.loaded === name) return this.points.draw();
     this.wanted = name;
     const before = this.$("map-note").textContent;
-    this.$("map-note").textContent = method === "umap" ? "Computing UMAP, which can take a minute…" : "Computing…";
+    this.$("map-note").textContent = method === "umap" ? "Computing UMAP, which takes a minute for 10,000 photos…" : "Computing…";
     try {
       const query = new URLSearchParams({ method, ...(focus ? { focus } : {}) });
       const found = await get(`/libraries/${this.library}/map?${query}`);
