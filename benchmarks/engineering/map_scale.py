@@ -24,7 +24,7 @@ import numpy as np
 from PIL import Image
 from playwright.sync_api import Browser, Page, sync_playwright
 
-from steersearch.benchmarks.engineering.server_process import resident_mib, serving
+from steersearch.benchmarks.engineering.server_process import processor_seconds, resident_mib, serving
 from steersearch.benchmarks.harness.record import Record, run_script
 from steersearch.core.vectors import Floats
 from steersearch.indexer.folders import PhotoFolder
@@ -225,7 +225,9 @@ def measure(photos: int, place: str | None) -> Record:
         executable = next(path for path in CHROMIUM if Path(path).exists())
         browser = started.chromium.launch(executable_path=executable)
         with serving(library) as (address, pid):
+            started_with = processor_seconds(pid)
             metrics: dict[str, Any] = {"first_paint_cold_s": round(first_paint(browser, address), 2)}
+            metrics["first_paint_cold_server_processor_s"] = round(processor_seconds(pid) - started_with, 2)
             warm = sorted(first_paint(browser, address) for _ in range(5))
             metrics["first_paint_warm_s"] = round(warm[2], 2)
             metrics |= in_the_browser(browser, address)
