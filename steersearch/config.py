@@ -83,7 +83,7 @@ def values_in_file() -> dict[str, Any]:
     if file is None:
         return {}
     try:
-        text = read_regular(file, MOST_BYTES).decode()
+        text = read_regular(file, MOST_BYTES).decode("utf-8-sig")
     except (FileNotFoundError, NotADirectoryError):
         return {}
     except (OSError, UnicodeDecodeError) as error:
@@ -108,7 +108,7 @@ def change(name: str, value: object | None) -> Path:
         after[name] = list(checked) if isinstance(checked, tuple) else checked
     elif name not in before:
         _refuse_unknown(name, "")
-    lines = file.read_text("utf-8").splitlines() if before or file.exists() else []
+    lines = file.read_text("utf-8-sig").splitlines() if before or file.exists() else []
     start, end = _lines_of(name, lines, before)
     lines[start:end] = [] if value is None else [f"{name} = {_toml(after[name])}"]
     text = "".join(f"{line}\n" for line in lines)

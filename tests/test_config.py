@@ -81,6 +81,13 @@ def test_changes_keep_comments_and_values_over_several_lines_are_replaced(file: 
     assert file.read_text() == '# mine\nexclude = ["c"]\nbudget = "3s"\n'
 
 
+def test_a_byte_order_mark_and_line_ends_of_windows_are_no_damage(file: Path) -> None:
+    file.parent.mkdir(parents=True, exist_ok=True)
+    file.write_bytes('model = "mini"\r\n'.encode("utf-8-sig"))
+    change("device", "cpu")
+    assert (read_settings().model, read_settings().device) == ("mini", "cpu")
+
+
 def test_a_link_to_the_file_stays_a_link(file: Path, tmp_path: Path) -> None:
     file.parent.mkdir(parents=True)
     (tmp_path / "dotfiles.toml").write_text("")

@@ -387,7 +387,7 @@ def _allowed(kind: Any) -> str:
 
 def _read(path: Path) -> str:
     try:
-        return read_regular(path, MOST_BYTES).decode("utf-8")
+        return read_regular(path, MOST_BYTES).decode("utf-8-sig")
     except OSError as error:
         raise DataError(path, error.strerror or str(error)) from None
     except UnicodeDecodeError:
