@@ -40,6 +40,7 @@ from steersearch.core.objects import (
     real_path,
     store_error,
 )
+from steersearch.indexer.leases import confirm_leases
 
 LIBRARY_FILE = "library.json"
 ASIDE = "set-aside"  # the folder for damaged files
@@ -206,7 +207,8 @@ def _checksum(fields: Mapping[str, Any]) -> int:
 
 # How LanceDB's messages report a failed system call, whatever the type of the exception.
 _OF_THE_SYSTEM = re.compile(
-    r"os error \d|Os \{ code|Not found|No space left|storage full|NotFound", re.IGNORECASE
+    r"os error \d|Os \{ code|Not found|No space left|storage full|NotFound|Too many concurrent writers",
+    re.IGNORECASE,
 )
 
 
@@ -232,11 +234,15 @@ def reading(path: Path) -> Iterator[None]:
 def writing_to(place: Path) -> Iterator[None]:
     """Translate errors of writing to the library at `place`: a full disk, a bucket that may only be read and the like
     become LibraryPlaceError, damaged tables LibraryDamagedError. A store that does not answer is an ObjectStoreError.
+    Refuses where a lock of this process was taken over, see `confirm_leases`.
     """
     try:
+        confirm_leases(place)
         with _caught() as caught:
             yield
         for error in caught:
+            with suppress(ObjectStoreError):  # else the lock is the reason
+                confirm_leases(place)
             if isinstance(place, ObjectPath) and is_of_the_store(error):
                 raise store_error(place, error) from error
             if not may_pass(error):

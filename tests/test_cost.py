@@ -212,8 +212,8 @@ def test_json_has_all_of_it_and_says_that_it_is_an_estimate() -> None:
 
 
 def test_the_table_names_what_breaks_and_the_source() -> None:
-    done = plan("--photos", "100,000,000", "--model", "dinov2-large", "--hardware", "a100")
-    assert "100,000,000 photos of 12 MP, 1 prompt, dinov2-large, 1 GPU (a100)" in done.stdout
+    done = plan("--photos", "200,000,000", "--model", "dinov2-large", "--hardware", "a100")
+    assert "200,000,000 photos of 12 MP, 1 prompt, dinov2-large, 1 GPU (a100)" in done.stdout
     assert "reached  building the IVF index of a prompt outgrows the memory of a machine" in done.stdout
     assert "scaled by" in done.stderr
     assert "Table 14" in done.stderr

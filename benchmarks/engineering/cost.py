@@ -259,7 +259,7 @@ def _build_seconds(n: int, dim: int) -> float:
 
 def _limits(job: Job, card: ModelCard, hardware: Hardware, seconds_per_photo: float) -> tuple[Limit, ...]:
     """The limits of indexing on the job's machines, and of everything else on one of them."""
-    building = 2 * 4 * card.dim + card.dim + 8  # two copies of the vectors beside the index
+    building = card.dim + 8  # the index alone: vectors are read from their file
     limits = [
         Limit(
             what="indexing takes more than 30 days on these machines",

@@ -11,7 +11,6 @@ from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
-from datetime import timedelta
 from functools import partial
 from itertools import islice
 from pathlib import Path
@@ -26,6 +25,7 @@ from steersearch.core.images.pillow import opened
 from steersearch.core.objects import ObjectPath
 from steersearch.indexer.checksums import damaged_files, seal
 from steersearch.indexer.database import Database
+from steersearch.indexer.leases import kept_versions
 from steersearch.indexer.place import delete_inside, move_inside, set_aside, writing_to
 from steersearch.indexer.regions import are_regions
 from steersearch.indexer.schema import (
@@ -194,12 +194,12 @@ class Tables:
             raise LibraryDamagedError(
                 self._database.folder(name) / damaged[0], "it does not match its checksum"
             )
-        # In a bucket a writer that was cut off for a while may go on, with files of the last days.
-        is_ours = not isinstance(self._place, ObjectPath)
+        # In a bucket a writer that was paused or cut off for a while may go on, with files of the last days.
+        is_ours, kept = not isinstance(self._place, ObjectPath), kept_versions(self._place)
         with warnings.catch_warnings():
             warnings.simplefilter("ignore", UserWarning)
             self._database.change(
-                name, lambda table: table.optimize(cleanup_older_than=timedelta(0), delete_unverified=is_ours)
+                name, lambda table: table.optimize(cleanup_older_than=kept, delete_unverified=is_ours)
             )
         with writing_to(self._place):
             seal(self._place, self._database.folder(name), forget=True)
