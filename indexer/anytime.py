@@ -11,7 +11,6 @@ from collections.abc import Callable, Container, Iterator, Mapping, Sequence
 from contextlib import ExitStack, closing
 from dataclasses import dataclass, field
 from itertools import chain
-from os import cpu_count
 from pathlib import Path
 from time import monotonic
 
@@ -20,14 +19,12 @@ import numpy as np
 from steersearch.core.errors import LibraryPlaceError, ModelMismatchError
 from steersearch.core.images.dates import CaptureDate
 from steersearch.core.images.limits import Limits
-from steersearch.core.preprocess import least_side
 from steersearch.core.prompts import EncodedPrompt, Reading
-from steersearch.core.vectors import Embedded, Floats
+from steersearch.core.vectors import Floats
 from steersearch.indexer.build import COMMIT_SECONDS
-from steersearch.indexer.embedder import Embedder, QueryFeatures, known_identity, not_finite
+from steersearch.indexer.embedder import Embedder, QueryFeatures, known_identity
 from steersearch.indexer.filters import Mask
 from steersearch.indexer.folders import Folders
-from steersearch.indexer.loader import Photo, PhotoReader, read_ahead
 from steersearch.indexer.manifest import (
     PromptIndex,
     UnsteeredIndex,
@@ -42,6 +39,7 @@ from steersearch.indexer.regions import RegionSnapshot, open_region_snapshot
 from steersearch.indexer.schema import is_heatmap, unpack_heatmap
 from steersearch.indexer.shortlist import Known, Shortlist, evenly_spread
 from steersearch.indexer.store import Store, Vector, date_at
+from steersearch.indexer.work import Finished, IndexedPhoto, Job, Steering
 from steersearch.indexer.writers import writing
 
 
@@ -77,6 +75,7 @@ class Steered:
         a few steered photos.
     guesses: the best photos by regions alone, if no photo could be read and none was steered before.
     unkept: computed vectors, by key of the prompt index, that may not have been written.
+    remarks: on where photos were steered.
     """
 
     photos: int = 0
@@ -85,6 +84,7 @@ class Steered:
     by_regions: bool = False
     guesses: tuple[Guess, ...] = ()
     unkept: Mapping[str, Unkept] = field(default_factory=dict)
+    remarks: frozenset[str] = frozenset()
 
     @classmethod
     def together(cls, several: Sequence[Steered]) -> Steered:
@@ -95,6 +95,7 @@ class Steered:
             unreadable=max((one.unreadable for one in several), default=0),
             by_regions=bool(several) and all(one.by_regions for one in several if one.missing),
             unkept={key: unkept for one in several for key, unkept in one.unkept.items()},
+            remarks=frozenset[str]().union(*(one.remarks for one in several)),
         )
 
     @property
@@ -121,6 +122,7 @@ class LikeliestFirst:
     query: the photo or photos that candidates should resemble in the focuses; None: candidates have the highest
         presence, for one focus.
     passing: returns the mask of photos in a region snapshot that pass the filters; None: all.
+    steering: where photos are steered.
     """
 
     def __init__(
@@ -131,11 +133,13 @@ class LikeliestFirst:
         embedder: Embedder,
         query: AnyQuery | None,
         passing: Callable[[RegionSnapshot], Mask | None],
+        steering: Steering,
     ) -> None:
         self._folders, self._place = folders, place
         self._indexes = tuple(focus.index for focus in focuses)
         self._shares = shares_of([focus.weight for focus in focuses])
         self._embedder, self._query, self._passing = embedder, query, passing
+        self._steering, self._remarks = steering, set[str]()
         self._store = Store(place)
         self._vectors: dict[str, list[Vector]] = {index.key: [] for index in self._indexes}  # not written yet
         self._readings: dict[str, Reading] = {}
@@ -191,6 +195,7 @@ class LikeliestFirst:
             by_regions=is_informed and 2 * len(row_of) >= len(path_of),
             guesses=guesses,
             unkept=self._unkept(),
+            remarks=frozenset(self._remarks),
         )
 
     def _check_embedder(self) -> None:
@@ -265,80 +270,51 @@ class LikeliestFirst:
         shortlist: Shortlist | None,
         row_of: dict[str, int],
     ) -> tuple[int, int]:
-        """Returns the numbers of contents that were steered, and that could not be read.
-
-        The first photo goes alone, to measure the time per photo; a batch takes at most half of the time left.
-        """
+        """Returns the numbers of contents that were steered, and that could not be read."""
         if self._folders.are_gone:
             return 0, 0
-        reader = PhotoReader(
-            self._folders,
-            # a file that changed since it was indexed is another photo, and left to the next `index`
-            is_known=lambda image_id: image_id not in path_of,
-            bad_reason=lambda _: None,
-            needs_pixels=lambda _: True,
-            preprocess=self._embedder.preprocess,
-            at_least=least_side(self._indexes[0].preprocessing),
+        job = Job(
+            folders=self._folders,
+            prompts=self._indexes,
+            features={
+                index.key: features for index, features in zip(self._indexes, self._features, strict=True)
+            },
+            batch_size=min(LESSON, self._embedder.batch_size),
             limits=_ALLOWED,
         )
-        paths = (path_of[image_id] for image_id in order)
-        size, threads = min(LESSON, self._embedder.batch_size), max(2, min(8, cpu_count() or 2))
-        done, unreadable, batch = 0, 0, list[Photo]()
-        each_s = np.inf if self._deadline < np.inf else 0.0  # seconds per photo in the model
-        committed_at = monotonic()
-
-        def look_ahead() -> int:  # reads no more than is steered
-            left_s = max(0.0, self._deadline - monotonic())
-            return threads + (size if size * each_s <= left_s else int(left_s / each_s))
-
-        with closing(read_ahead(paths, reader, threads=threads, look_ahead=look_ahead)) as results:
-            for result in results:
-                if isinstance(result, Photo):
-                    batch.append(result)
-                else:
-                    unreadable += 1
-                left_s = self._deadline - monotonic()
-                if done and left_s <= each_s / 2:  # one more would overrun by more than is left
-                    return done, unreadable
-                if len(batch) == size or (batch and len(batch) * each_s >= left_s / 2):
-                    began = monotonic()
-                    self._steer(batch, shortlist, row_of)
-                    each_s = (monotonic() - began) / len(batch)
-                    done, batch = done + len(batch), []
+        candidates = ((image_id, path_of[image_id]) for image_id in order)
+        done, unreadable, committed_at = 0, 0, monotonic()
+        with closing(self._steering.steer(job, self._embedder, candidates, self._deadline)) as batches:
+            for finished in batches:
+                steered = sum(isinstance(result, IndexedPhoto) for result in finished.results)
+                done, unreadable = done + steered, unreadable + len(finished.results) - steered
+                self._take(finished, shortlist, row_of)
                 if monotonic() - committed_at > COMMIT_SECONDS:
                     self._commit()
                     committed_at = monotonic()
-            if batch:
-                self._steer(batch, shortlist, row_of)
-        return done + len(batch), unreadable
+        return done, unreadable
 
-    def _steer(self, photos: Sequence[Photo], shortlist: Shortlist | None, row_of: dict[str, int]) -> None:
-        pixels = np.stack([photo.pixels for photo in photos if photo.pixels is not None])
-        results = self._embedder.embed_pixels(pixels, self._features, self._indexes[0].gate_scale)
-        for index, found in zip(self._indexes, results, strict=True):
-            self._vectors[index.key] += self._vectors_of(index, found, photos)
-        if shortlist is not None and results[0].heatmaps.shape[1:] == self._grid:
-            known = [i for i, photo in enumerate(photos) if photo.file.image_id in row_of]
-            rows = [row_of[photos[i].file.image_id] for i in known]
-            if rows:
-                scores = (
-                    [found.presence for found in results]
-                    if self._query is None
-                    else [
-                        (found.embeddings @ np.atleast_2d(query.embedding).T).max(axis=1)
-                        for found, query in zip(results, self._queries, strict=True)
-                    ]
-                )
-                maps = [found.heatmaps[known] for found in results]
-                shortlist.learn(rows, maps, [given[known] for given in scores])
-        self._progress.advance(len(photos))
+    def _take(self, finished: Finished, shortlist: Shortlist | None, row_of: dict[str, int]) -> None:
+        self._remarks |= finished.remarks
+        vectors = [finished.vectors.get(index.key, []) for index in self._indexes]
+        for index, found in zip(self._indexes, vectors, strict=True):
+            self._vectors[index.key] += found
+        known = [i for i, vector in enumerate(vectors[0]) if vector.image_id in row_of]
+        if shortlist is not None and known and vectors[0][0].heatmap.shape == self._grid:
+            shortlist.learn(
+                [row_of[vectors[0][i].image_id] for i in known],
+                [np.stack([found[i].heatmap for i in known]) for found in vectors],
+                [self._scores(f, [found[i] for i in known]) for f, found in enumerate(vectors)],
+            )
+        self._progress.advance(len(vectors[0]))
 
-    def _vectors_of(self, index: PromptIndex, found: Embedded, photos: Sequence[Photo]) -> Iterator[Vector]:
-        each = zip(photos, found.embeddings, found.heatmaps, found.presence, strict=True)
-        for photo, embedding, heatmap, presence in each:
-            if not np.isfinite(embedding).all():
-                raise not_finite(self._folders / photo.file.path, index.prompt, index.model_id)
-            yield Vector(photo.file.image_id, embedding, heatmap, float(presence))
+    def _scores(self, focus: int, vectors: Sequence[Vector]) -> Floats:
+        """What the search is for, under one focus."""
+        if self._query is None:
+            return np.array([vector.presence for vector in vectors], dtype=np.float32)
+        query = np.atleast_2d(self._queries[focus].embedding)
+        scores: Floats = (np.stack([vector.embedding for vector in vectors]) @ query.T).max(axis=1)
+        return scores
 
     def _commit(self) -> None:
         """Write computed vectors; after a full disk they are tried again.

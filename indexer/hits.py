@@ -74,6 +74,7 @@ class Searched:
     doubt: why the model may well be wrong here; None where nothing is known against it.
     is_kept: whether what was steered for this search is kept for the next one.
     is_served: whether a running `serve` searched for this process.
+    remarks: on where photos were steered, if not where they should have been.
     """
 
     focuses: tuple[Focus, ...]
@@ -93,6 +94,7 @@ class Searched:
     doubt: Doubt | None = None
     is_kept: bool = True
     is_served: bool = False
+    remarks: tuple[str, ...] = ()
 
     @property
     def index(self) -> PromptIndex | UnsteeredIndex:
@@ -147,7 +149,7 @@ class Searched:
         elif self.left_out:
             copies = f" and its copies, {len(self.left_out):,} photos" if len(self.left_out) > 1 else ""
             left_out = f"; left out: the query photo{copies}"
-        return f"{self._compared}{how}{left_out}"
+        return "; ".join([f"{self._compared}{how}{left_out}", *self.remarks])
 
     @property
     def _compared(self) -> str:

@@ -82,6 +82,7 @@ def _searched(data: Mapping[str, Any]) -> Searched:
     fields["unsteered"] = None if data["unsteered"] is None else UnsteeredIndex(**data["unsteered"])
     fields["region"] = None if data["region"] is None else as_region(data["region"])
     fields["left_out"] = tuple(map(Path, data["left_out"]))
+    fields["remarks"] = tuple(data["remarks"])
     doubt = data["doubt"]
     fields["doubt"] = None if doubt is None else Doubt(**doubt | {"untaught": tuple(doubt["untaught"])})
     return Searched(**fields | {"is_served": True})

@@ -45,7 +45,7 @@ from steersearch.indexer.resolver import Resolver
 from steersearch.indexer.scan import Skip, read_patterns, write_patterns
 from steersearch.indexer.search import Search
 from steersearch.indexer.snapshot import Snapshot, snapshot_name
-from steersearch.indexer.work import Engine, LocalEngine
+from steersearch.indexer.work import Engine, LocalEngine, Steering
 from steersearch.indexer.writers import alone, writing
 
 
@@ -54,9 +54,12 @@ class Library:
     `open`.
 
     place: where the library keeps its own files. Photos are only read.
+    steering: where searches steer photos; see `ray_fleet.Fleet`.
     A model is loaded only when needed: `prompts`, and an `index` with nothing to compute, load none. Here a model is an
     `Embedder`; `steersearch.Library` also takes models by name.
     """
+
+    steering: Steering = LocalEngine()
 
     def __init__(self, folders: LibraryFolders, model: str | Embedder = AUTO, device: str = AUTO) -> None:
         self._folders, self.place = folders, folders.place
@@ -325,7 +328,9 @@ class Library:
         query = query_photos(
             images, focuses, self._galleries, self.embedder_of, limits, unsteered, any_of=any_of
         )
-        search = Search(self._galleries, focuses, query, self.embedder_of, filters, unsteered, box, doubt)
+        search = Search(
+            self._galleries, focuses, query, self.embedder_of, filters, unsteered, box, doubt, self.steering
+        )
         hits = search.run(
             k,
             exact=exact,
@@ -367,7 +372,9 @@ class Library:
         filters = Filters.of(folder, after, before, where)
         focuses = self.resolve([text], gate_scale=gate_scale, model=model, view=view)
         doubt = self._models.doubt(focuses[0].index, [focuses[0].text])
-        search = Search(self._galleries, focuses, None, self.embedder_of, filters, doubt=doubt)
+        search = Search(
+            self._galleries, focuses, None, self.embedder_of, filters, doubt=doubt, steering=self.steering
+        )
         hits = search.run(k, exact=exact, collapse=collapse, budget_s=budget_s, progress=progress)
         return hits.sorted_by(sort)
 

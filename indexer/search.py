@@ -34,6 +34,7 @@ from steersearch.indexer.regions import (
 from steersearch.indexer.shortlist import Rows, matches
 from steersearch.indexer.snapshot import Snapshot
 from steersearch.indexer.store import Store, dates_at
+from steersearch.indexer.work import LocalEngine, Steering
 
 
 class Search:
@@ -45,6 +46,7 @@ class Search:
     unsteered: what the query is compared in where there are no focuses, and by the region.
     region: of the query photo or photos, which hits are to match, beside the focuses if there are any.
     doubt: see `Searched`.
+    steering: where photos are steered; None: in this process.
     """
 
     def __init__(
@@ -57,10 +59,11 @@ class Search:
         unsteered: UnsteeredIndex | None = None,
         region: Area | None = None,
         doubt: Doubt | None = None,
+        steering: Steering | None = None,
     ) -> None:
         self._galleries, self._focuses, self._query = galleries, tuple(focuses), query
         self._embedder_of, self._filters, self._unsteered = embedder_of, filters, unsteered
-        self._region, self._doubt = region, doubt
+        self._region, self._doubt, self._steering = region, doubt, steering or LocalEngine()
 
     def run(
         self,
@@ -148,6 +151,7 @@ class Search:
             by_regions=by_regions,
             unreadable=after.unreadable,
             is_kept=after.is_kept,
+            remarks=tuple(sorted(after.remarks)),
             undated=undated,
             region=self._region,
             **self._several,
@@ -275,6 +279,7 @@ class Search:
                 self._embedder_of(group[0].index),
                 self._query,
                 lambda snapshot: self._passing(snapshot.photos),
+                self._steering,
             )
             done.append(likeliest.steer(k, None if seconds is None else seconds / len(groups), progress))
             for index in (focus.index for focus in group):

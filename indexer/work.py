@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import math
 import threading
 import time
 from collections.abc import Callable, Generator, Iterable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, closing, contextmanager, nullcontext
 from dataclasses import dataclass, field
 from os import cpu_count
+from time import monotonic
 from typing import Protocol
 
 import numpy as np
@@ -19,11 +21,16 @@ from steersearch.core.vectors import Embedded, Floats, Unsteered
 from steersearch.indexer.contents import Claims, Contents, Target
 from steersearch.indexer.embedder import Embedder, known_identity, not_finite
 from steersearch.indexer.folders import Folders
+from steersearch.indexer.id_map import sorted_ids
 from steersearch.indexer.loader import BadFile, KnownPhoto, Photo, PhotoReader, read_ahead
 from steersearch.indexer.manifest import PromptIndex, UnsteeredIndex
 from steersearch.indexer.regions import pack_regions, regions_of
 from steersearch.indexer.schema import FileRecord
 from steersearch.indexer.store import UnsteeredVector, Vector
+
+Candidate = tuple[str, str]  # image_id, and a path of the tables at which it was
+NOTHING_KNOWN = Contents((), sorted_ids(()), {}, {})
+THREADS = max(2, min(8, cpu_count() or 2))  # that read photos
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -74,6 +81,7 @@ class Finished:
 
     thumbnails: by content.  vectors: by key.  seconds: waiting for photos ("read"), in the model ("embed").
     shard: that ends with them, if they come from a cluster.
+    remarks: on where they were steered, for whoever searched.
     """
 
     results: list[Result] = field(default_factory=list)
@@ -83,6 +91,7 @@ class Finished:
     forward_passes: int = 0
     seconds: dict[str, float] = field(default_factory=lambda: {"read": 0.0, "embed": 0.0})
     shard: ShardReport | None = None
+    remarks: set[str] = field(default_factory=set)
 
     def add(self, more: Finished) -> None:
         """Take in others."""
@@ -108,8 +117,21 @@ class Engine(Protocol):
         """Each file at these paths of the tables, once, as they are finished."""
 
 
+class Steering(Protocol):
+    """Where searches steer photos."""
+
+    def load(self, embedder: Embedder) -> None:
+        """Load the model, or begin to, so that the first search need not wait."""
+
+    def steer(
+        self, job: Job, embedder: Embedder, candidates: Iterable[Candidate], deadline: float
+    ) -> Generator[Finished, None, None]:
+        """As `Worker.steer`; candidates are taken when they are about to be read, so that their order may change until
+        then. May give nothing finished, for the caller to stop. Raises ClusterError, and what `Worker.steer` raises."""
+
+
 class LocalEngine:
-    """In this process."""
+    """In this process: an Engine, and a Steering."""
 
     def ready(self) -> AbstractContextManager[None]:
         return nullcontext()
@@ -118,6 +140,14 @@ class LocalEngine:
         self, job: Job, embedder: Embedder, contents: Contents, paths: Sequence[str]
     ) -> Generator[Finished, None, None]:
         return Worker(job, embedder, contents).work(paths)
+
+    def load(self, embedder: Embedder) -> None:
+        _ = embedder.dim
+
+    def steer(
+        self, job: Job, embedder: Embedder, candidates: Iterable[Candidate], deadline: float
+    ) -> Generator[Finished, None, None]:
+        return Worker(job, embedder, NOTHING_KNOWN).steer(candidates, deadline)
 
 
 class Worker:
@@ -146,29 +176,93 @@ class Worker:
         self._claims = claims = Claims(self._contents)
         self._waiting: dict[tuple[Target, ...], list[Photo]] = {}  # for a full batch
         self._finished = Finished()
-        job = self._job
-        reader = PhotoReader(
-            job.folders,
+        reader = self._reader(
             is_known=claims.is_known,
             bad_reason=self._contents.bad_reason,
             needs_pixels=lambda image_id: bool(claims.missing(image_id)),
-            preprocess=lambda picture: self._embedder().preprocess(picture),
-            prepare=self._embedder,
-            at_least=least_side(job.targets[0].preprocessing),  # all targets share the embedder's
-            limits=job.limits,
         )
-        threads = max(2, min(8, cpu_count() or 2))
 
         def look_ahead() -> int:  # one batch more than the model has, so that reading never pauses
-            return 4 * threads + (self._batch() if self._is_checked else 0)
+            return 4 * THREADS + (self._batch() if self._is_checked else 0)
 
-        with closing(read_ahead(paths, reader, threads=threads, look_ahead=look_ahead)) as results:
+        with closing(read_ahead(paths, reader, threads=THREADS, look_ahead=look_ahead)) as results:
             while (result := self._next(results)) is not None:
                 self._take(result)
                 yield from self._handed_over()
             for missing in list(self._waiting):
                 self._embed(missing)
             yield from self._handed_over()
+
+    def steer(
+        self, candidates: Iterable[Candidate], deadline: float = math.inf
+    ) -> Generator[Finished, None, None]:
+        """Embed these contents under all targets until the deadline, by `monotonic`, but one at least.
+
+        The first photo goes alone, to measure the time per photo; a batch takes at most half of the time left. A file
+        that holds something else by now is a KnownPhoto: another photo, and left to the next `index`.
+        Raises what the embedder raises, and ModelMismatchError.
+        """
+        wanted = set[str]()
+        self._finished = Finished()
+
+        def paths() -> Iterator[str]:
+            for image_id, path in candidates:
+                wanted.add(image_id)
+                yield path
+
+        reader = self._reader(
+            is_known=lambda image_id: image_id not in wanted,
+            bad_reason=lambda _: None,
+            needs_pixels=lambda _: True,
+        )
+        size, batch, is_begun = self._batch(), list[Photo](), False
+        each_s = np.inf if deadline < np.inf else 0.0  # seconds per photo in the model
+
+        def look_ahead() -> int:  # reads no more than is steered
+            left_s = max(0.0, deadline - monotonic())
+            return THREADS + (size if size * each_s <= left_s else int(left_s / each_s))
+
+        with closing(read_ahead(paths(), reader, threads=THREADS, look_ahead=look_ahead)) as results:
+            while (result := self._next(results)) is not None:
+                if isinstance(result, Photo):
+                    batch.append(result)
+                else:
+                    self._finished.results.append(result)
+                left_s = deadline - monotonic()
+                if is_begun and left_s <= each_s / 2:  # one more would overrun by more than is left
+                    batch = []
+                    break
+                if len(batch) == size or (batch and len(batch) * each_s >= left_s / 2):
+                    began = monotonic()
+                    self._steer(batch)
+                    yield from self._handed_over()
+                    each_s = (monotonic() - began) / len(batch)
+                    is_begun, batch = True, []
+            if batch:
+                self._steer(batch)
+            yield from self._handed_over()
+
+    def _steer(self, photos: list[Photo]) -> None:
+        self._embed_now(self._job.targets, photos)
+        self._finished.results += [IndexedPhoto(photo.file) for photo in photos]
+
+    def _reader(
+        self,
+        *,
+        is_known: Callable[[str], bool],
+        bad_reason: Callable[[str], str | None],
+        needs_pixels: Callable[[str], bool],
+    ) -> PhotoReader:
+        return PhotoReader(
+            self._job.folders,
+            is_known=is_known,
+            bad_reason=bad_reason,
+            needs_pixels=needs_pixels,
+            preprocess=lambda picture: self._embedder().preprocess(picture),
+            prepare=self._embedder,
+            at_least=least_side(self._job.targets[0].preprocessing),  # all targets share the embedder's
+            limits=self._job.limits,
+        )
 
     def _handed_over(self) -> Iterator[Finished]:
         if self._finished.results:
@@ -200,10 +294,7 @@ class Worker:
         owned = self._owned({photo.file.image_id for photo in waited})
         photos = [photo for photo in waited if photo.file.image_id in owned]
         if photos:
-            pixels = np.stack([photo.pixels for photo in photos if photo.pixels is not None])
-            assert len(pixels) == len(photos), "a photo without pixels cannot be embedded"
-            with timed(self._finished.seconds, "embed"):
-                self._embed_under(missing, photos, pixels)
+            self._embed_now(missing, photos)
         self._claims.settle({photo.file.image_id for photo in waited}, missing)
         for photo in waited:
             self._finish(photo, is_copy=photo.file.image_id not in owned)
@@ -211,6 +302,12 @@ class Worker:
     def _finish(self, photo: Photo, is_copy: bool) -> None:
         self._finished.results.append(IndexedPhoto(photo.file, is_copy))
         self._finished.thumbnails[photo.file.image_id] = photo.thumbnail
+
+    def _embed_now(self, targets: tuple[Target, ...], photos: list[Photo]) -> None:
+        pixels = np.stack([photo.pixels for photo in photos if photo.pixels is not None])
+        assert len(pixels) == len(photos), "a photo without pixels cannot be embedded"
+        with timed(self._finished.seconds, "embed"):
+            self._embed_under(targets, photos, pixels)
 
     def _embed_under(self, targets: tuple[Target, ...], photos: list[Photo], pixels: Floats) -> None:
         steered = [target for target in targets if isinstance(target, PromptIndex)]

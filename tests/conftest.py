@@ -116,6 +116,7 @@ def clock(monkeypatch: pytest.MonkeyPatch) -> Clock:
     """The clock by which photos are steered."""
     clock = Clock()
     monkeypatch.setattr("steersearch.indexer.anytime.monotonic", clock)
+    monkeypatch.setattr("steersearch.indexer.work.monotonic", clock)
     return clock
 
 

@@ -54,3 +54,10 @@ class Failing(ToyEmbedder):
         self, pixels: Floats, prompt_features: Sequence[Floats | None], gate_scale: float
     ) -> list[Embedded]:
         raise SteerSearchError("this model fails")
+
+
+def noted_load(notes: Path) -> ToyEmbedder:
+    """A model whose loading is noted, by process."""
+    with open(notes / str(os.getpid()), "a") as file:
+        file.write("loaded\n")
+    return ToyEmbedder()

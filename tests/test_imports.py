@@ -58,7 +58,7 @@ ONLY_IN: dict[str, set[str]] = {
     "tokenizers": {"core/text.py"},
     "open_clip": {"benchmarks/baselines/open_clip_models.py"},
     "watchfiles": {"indexer/watch.py"},
-    "ray": {"indexer/ray_cluster.py", "indexer/ray_engine.py"},
+    "ray": {"indexer/ray_cluster.py", "indexer/ray_engine.py", "indexer/ray_fleet.py"},
     "textual_image": {"steersearch/views/previews.py"},
 }
 SUBPACKAGES = (

@@ -44,6 +44,7 @@ from steersearch.indexer.work import Finished, Job, ShardReport, Worker
 from tests.bucket import Emulator, emulator
 from tests.conftest import Run, wait_until
 from tests.ray_embedders import POISON, Failing, Noted, Poisoned, embedded
+from tests.ray_nodes import two_nodes
 from tests.test_bucket_photos import png
 from tests.toy_embedder import ToyEmbedder, save_photo, save_photos
 
@@ -253,16 +254,8 @@ class OnceAt:
 
 @pytest.fixture(scope="module")
 def cluster() -> Iterator[Any]:
-    """Two nodes of one core on this machine."""
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setenv("RAY_AUTH_MODE", "disabled")
-        patch.setenv("RAY_worker_niceness", "0")
-        from ray.cluster_utils import Cluster
-
-        cluster = Cluster(initialize_head=True, head_node_args={"num_cpus": 1, "include_dashboard": False})
-        cluster.add_node(num_cpus=1)
-        yield cluster
-        cluster.shutdown()
+    with two_nodes() as made:
+        yield made
 
 
 @pytest.fixture

@@ -13,7 +13,7 @@ import typer
 from steersearch import settings
 from steersearch.api import AUTO, Library
 from steersearch.cli.library import create_library, weights_remark
-from steersearch.cli.options import OneDevice, Place, folder_or_uri
+from steersearch.cli.options import OneDevice, Place, RayAddress, folder_or_uri, refuse_address
 from steersearch.cli.search_options import VIEWS, GateScale, PhotoLimits, all_words, limits_of
 from steersearch.config import read_settings
 from steersearch.core.errors import FolderError, LibraryBusyError, LibraryMissingError, LibraryPlaceError
@@ -95,14 +95,7 @@ def command(
             help="Where photos are read and embedded: in this process, or by the workers of a Ray cluster."
         ),
     ] = "local",
-    ray_address: Annotated[
-        str | None,
-        typer.Option(
-            metavar="ADDRESS",
-            help="Of the Ray cluster, HOST:PORT or auto.  [default: a cluster on this machine, while it is needed]",
-            show_default=False,
-        ),
-    ] = None,
+    ray_address: RayAddress = None,
     watch: Annotated[
         bool,
         typer.Option("--watch", help="Then wait for changes and take them in, until Ctrl-C or SIGTERM."),
@@ -121,8 +114,7 @@ def command(
     if gate_scale is not None and not prompt:
         reason = "needs --prompt; without one, each index keeps its own"
         raise typer.BadParameter(reason, param_hint="--gate-scale")
-    if ray_address is not None and engine != "ray":
-        raise typer.BadParameter("needs --engine ray", param_hint="--ray-address")
+    refuse_address(engine, ray_address)
     where = RayEngine(ray_address, uses_gpu=device != "cpu") if engine == "ray" else None
     chosen = read_settings()
     if folders:

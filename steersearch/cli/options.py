@@ -24,7 +24,21 @@ Place = Annotated[
         metavar="PLACE", help="The library directory, or s3://bucket/name (also: STEERSEARCH_LIBRARY)."
     ),
 ]
+RayAddress = Annotated[
+    str | None,
+    typer.Option(
+        metavar="ADDRESS",
+        help="Of the Ray cluster, HOST:PORT or auto.  [default: a cluster on this machine, while it is needed]",
+        show_default=False,
+    ),
+]
 Json = Annotated[bool, typer.Option("--json", help="Print one JSON object per line.")]
+
+
+def refuse_address(engine: str, ray_address: str | None) -> None:
+    """Raise BadParameter for an address that nobody uses."""
+    if ray_address is not None and engine != "ray":
+        raise typer.BadParameter("needs --engine ray", param_hint="--ray-address")
 
 
 def folder_or_uri(given: str | Path) -> Path:

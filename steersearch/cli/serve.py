@@ -4,18 +4,21 @@ from __future__ import annotations
 
 import os
 import sys
-from contextlib import ExitStack
+from collections.abc import Sequence
+from contextlib import AbstractContextManager, ExitStack, nullcontext
 from dataclasses import replace
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Literal
 
 import typer
 
 from steersearch import server_socket
 from steersearch.api import Library
-from steersearch.cli.options import OneDevice
+from steersearch.cli.options import OneDevice, RayAddress, refuse_address
 from steersearch.config import read_settings
 from steersearch.core.errors import MissingExtraError
+from steersearch.indexer.ray_fleet import Fleet
+from steersearch.indexer.work import LocalEngine, Steering
 from steersearch.search_order import TOKEN_VARIABLE
 from steersearch.views import terminal
 
@@ -53,6 +56,14 @@ def command(
     ] = None,
     open_page: Annotated[bool, typer.Option("--open", help="Open the page in the browser.")] = False,
     device: OneDevice = None,
+    engine: Annotated[
+        Literal["local", "ray"],
+        typer.Option(
+            help="Where photos are steered under a focus that nobody indexed: in this process, or by the workers of a "
+            "Ray cluster, which hold the model as long as this runs."
+        ),
+    ] = "local",
+    ray_address: RayAddress = None,
 ) -> None:
     """Serve the page: search by a photo or words, see where the model looks, turn the steering up and down.
 
@@ -63,22 +74,18 @@ def command(
     Example:
       steersearch serve --open
       steersearch serve --host 0.0.0.0 --name photos.local --port 8000
+      steersearch serve --engine ray --ray-address head:6379
     """
-    shelf = Shelf([_place(one) for one in library or ()], device or read_settings().device)
+    refuse_address(engine, ray_address)
+    places = [_place(one) for one in library or ()]
+    device = device or read_settings().device
+    steering: AbstractContextManager[Steering] = nullcontext(LocalEngine())
+    if engine == "ray":
+        steering = Fleet(ray_address, uses_gpu=device != "cpu")
     access = Access.of(host, *(name or ()), token=os.environ.get(TOKEN_VARIABLE))
-    listening = listen(host, port)
-    port = listening.getsockname()[1]
-    shown = f"[{host}]" if ":" in host else "127.0.0.1" if host == "0.0.0.0" else host
-    if access.token is not None and name:
-        shown = name[0]
-    address = f"http://{shown}:{port}/" + ("" if access.token is None else f"?token={access.token}")
-    terminal.line(address)
-    sys.stdout.flush()
-    if access.token is not None:
-        terminal.remark("who has this address can see the photos; it is sent without encryption")
-    if open_page:
-        typer.launch(address)
     with ExitStack() as stack:
+        listening = stack.enter_context(listen(host, port))
+        shelf = Shelf(places, device, stack.enter_context(steering))
         sockets = [listening]
         try:
             sockets.append(stack.enter_context(server_socket.listening()))
@@ -86,8 +93,23 @@ def command(
         except OSError as error:
             terminal.remark(f"query and find will not use this server: no socket can be made ({error})")
         app = create_app(shelf, access)
+        address = _address(host, listening.getsockname()[1], access.token, name)
+        terminal.line(address)
+        sys.stdout.flush()
+        if access.token is not None:
+            terminal.remark("who has this address can see the photos; it is sent without encryption")
+        if open_page:
+            typer.launch(address)
         app.state.server.warm_up()
         run(app, sockets)
+
+
+def _address(host: str, port: int, token: str | None, names: Sequence[str] | None) -> str:
+    """Of the page, as it is printed."""
+    shown = f"[{host}]" if ":" in host else "127.0.0.1" if host == "0.0.0.0" else host
+    if token is not None and names:
+        shown = names[0]
+    return f"http://{shown}:{port}/" + ("" if token is None else f"?token={token}")
 
 
 def _place(library: str) -> Path:

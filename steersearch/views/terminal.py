@@ -373,6 +373,7 @@ def _searched_fields(searched: Searched) -> dict[str, Any]:
         **({"undated": searched.undated} if searched.undated else {}),
         **({} if searched.is_kept else {"kept": False}),
         **({"served": True} if searched.is_served else {}),
+        **({"remarks": list(searched.remarks)} if searched.remarks else {}),
         **({"left_out": [os.fspath(path) for path in searched.left_out]} if searched.left_out else {}),
         **({"doubt": str(searched.doubt)} if searched.doubt else {}),
     }

@@ -74,7 +74,7 @@ class Server:
                 self.maps.of(library, None, "pca")
                 self.shelf.info(id)
                 index = library.unsteered_index()
-                self.engine.run(lambda: library.embedder_of(index).dim)
+                self.engine.run(lambda: library.steering.load(library.embedder_of(index)))
 
         threading.Thread(target=read_and_load, name="warm up", daemon=True).start()
 

@@ -13,6 +13,7 @@ from steersearch.core.objects import real_path
 from steersearch.indexer.embedder import Provider
 from steersearch.indexer.library_info import LibraryInfo
 from steersearch.indexer.store import images_stamp
+from steersearch.indexer.work import LocalEngine, Steering
 from steersearch.search_order import id_of
 from steersearch.web.photos import Photos
 from steersearch.web.problem import UnknownIdError
@@ -22,13 +23,18 @@ class Shelf:
     """Libraries by id, which is a hash of their place.
 
     places: the only ones offered; none: all that `steersearch libraries` knows.
+    steered_by: what steers photos for searches; None: this process.
     """
 
-    def __init__(self, places: Sequence[Path] = (), device: str = AUTO) -> None:
+    def __init__(
+        self, places: Sequence[Path] = (), device: str = AUTO, steered_by: Steering | None = None
+    ) -> None:
         self._given = [real_path(place) for place in places]
         models = Models(device)
 
         class Shared(Library):
+            steering = steered_by or LocalEngine()
+
             @classmethod
             def _provider(cls, device: str) -> Provider:
                 return models
