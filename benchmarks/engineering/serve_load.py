@@ -27,6 +27,9 @@ from contextlib import contextmanager
 from pathlib import Path
 from statistics import median
 
+from safetensors import safe_open
+from safetensors.torch import load_file, save_file
+
 from steersearch.benchmarks.engineering.server_process import processor_seconds, resident_mib, serving
 from steersearch.benchmarks.engineering.speed import Settings, bundled_hash, named_model
 from steersearch.benchmarks.harness.record import Record, run_script
@@ -65,11 +68,16 @@ def serving_the_demo(folder: Path, model: Path | None) -> Iterator[tuple[str, in
 
 
 def random_model(name: str, folder: Path) -> Path:
-    """The file of a model of this shape, which reads prompts as the mini does."""
+    """The file of a model of this shape, with its backbone, which reads prompts as the mini does."""
     mini = load_model("mini", device="cpu").config
     shape = named_model(Settings(model=name), text_encoder=mini.text_encoder, text_dim=mini.text_dim)
-    Predictor(shape).save(folder / f"{name}.safetensors")
-    return folder / f"{name}.safetensors"
+    file = folder / f"{name}.safetensors"
+    Predictor(shape).save(file)
+    with safe_open(file, "pt") as saved:
+        described = saved.metadata()
+    trunk = {f"trunk.{key}": value.contiguous() for key, value in shape.trunk.state_dict().items()}
+    save_file(load_file(file) | trunk, file, described)
+    return file
 
 
 def upload(address: str, photo: Path) -> str:
