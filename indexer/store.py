@@ -528,7 +528,7 @@ class Store:
     ) -> list[T]:
         """As `_rows`, what `take` makes of some rows at a time; at least of an empty table."""
         if not self._database.has(name):  # of a run that ended early
-            return [take(table_schema(name, 0).empty_table().select(columns))]
+            return [take(_filled(table_schema(name, 0).empty_table(), columns))]
         return self._database.read(
             name, lambda table: [take(rows) for rows in self._batches(table, columns, where)]
         )
@@ -536,17 +536,21 @@ class Store:
     def _batches(self, table: Any, columns: Sequence[str], where: str | None = None) -> Iterator[Any]:
         """As `_rows`, some rows at a time; at least an empty table."""
         there = [column for column in columns if column in table.schema.names]
-        missing = {c: added_columns()[c].type for c in columns if c not in (*there, _ROW_ID)}
         query = table.search().select(there).with_row_id(_ROW_ID in columns)
+        batches = (query if where is None else query.where(where)).to_batches(batch_size=_BATCH)
         is_empty = True
-        for batch in (query if where is None else query.where(where)).to_batches(batch_size=_BATCH):
-            rows = pa.Table.from_batches([batch])
-            values = [pa.nulls(len(rows), missing[c]) if c in missing else rows.column(c) for c in columns]
+        for batch in batches:
             is_empty = False
-            yield pa.table(values, names=columns)
+            yield _filled(pa.Table.from_batches([batch]), columns)
         if is_empty:
-            kinds = {**missing, _ROW_ID: pa.uint64(), **{c: table.schema.field(c).type for c in there}}
-            yield pa.table([pa.nulls(0, kinds[column]) for column in columns], names=columns)
+            yield _filled(batches.schema.empty_table(), columns)
+
+
+def _filled(rows: Any, columns: Sequence[str]) -> Any:
+    """These columns of an Arrow table; nulls for those that its schema lacks."""
+    has, added = rows.column_names, added_columns()
+    values = [rows.column(c) if c in has else pa.nulls(len(rows), added[c].type) for c in columns]
+    return pa.table(values, names=columns)
 
 
 def _vector_rows(vectors: Sequence[Vector]) -> list[dict[str, Any]]:

@@ -56,6 +56,11 @@ def test_the_first_thumbnail_of_a_content_stays(store: Store) -> None:
     assert store.thumbnail("nobody") is None
 
 
+def test_without_tables_there_is_no_thumbnail(tmp_path: Path) -> None:
+    store = Store(tmp_path / "of a run that was killed at once")
+    assert (store.thumbnails(["A"]), store.thumbnail_ids()) == ({}, set())
+
+
 def test_a_row_is_replaced_by_path_and_of_one_batch_the_last_counts(store: Store) -> None:
     store.write_images([record("a.jpg", "1")])
     store.write_images(

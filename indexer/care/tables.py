@@ -9,7 +9,7 @@ import io
 import warnings
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from contextlib import suppress
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from functools import partial
 from itertools import islice
@@ -20,13 +20,13 @@ import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
 
-from steersearch.core.errors import ImageError, LibraryDamagedError
+from steersearch.core.errors import ImageError, LibraryDamagedError, SteerSearchError
 from steersearch.core.images.pillow import opened
 from steersearch.core.objects import ObjectPath
 from steersearch.indexer.checksums import damaged_files, seal
 from steersearch.indexer.database import Database
 from steersearch.indexer.leases import kept_versions
-from steersearch.indexer.place import delete_inside, move_inside, set_aside, writing_to
+from steersearch.indexer.place import delete_inside, is_panic, move_inside, set_aside, writing_to
 from steersearch.indexer.regions import are_regions
 from steersearch.indexer.schema import (
     CHECKSUM,
@@ -107,11 +107,23 @@ class Tables:
         moved = self.inspect(THUMBNAILS, ["image_id"], contents_of)
         columns = ["image_id", *summed_columns(IMAGES)[THUMBNAIL_CHECKSUM], THUMBNAIL_CHECKSUM]
         copy = partial(self._copy, THUMBNAILS, thumbnails_schema(), moved)
-        with suppress(LibraryDamagedError):  # which `verify --repair` sees to
+        with self._in_spite_of_damage(IMAGES):
             self.inspect(IMAGES, columns, lambda batches: copy(_old_thumbnails(batches)))
-        with suppress(LibraryDamagedError):
+        with self._in_spite_of_damage(IMAGES):
             self._database.narrow(IMAGES, images_schema())
             self.compact(IMAGES)
+
+    @contextmanager
+    def _in_spite_of_damage(self, name: str) -> Iterator[None]:
+        """Errors end the block, but are not raised where it is proved that the table is damaged: `verify --repair`
+        sees to it."""
+        try:
+            yield
+        except SteerSearchError as error:
+            damaged, unsealed = self.damaged_files(name)
+            is_damage = isinstance(error, LibraryDamagedError)
+            if not ((damaged and (is_damage or is_panic(error))) or (unsealed and is_damage)):
+                raise
 
     def inspect(self, name: str, columns: Sequence[str] | None, check: Callable[[Iterable[Any]], T]) -> T:
         """Call `check` with the rows of a table as Arrow record batches, unordered, and return its result.
