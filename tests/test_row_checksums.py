@@ -191,7 +191,8 @@ def test_an_encoded_prompt_that_is_another_is_made_again(
     whole[whole.index(np.float32(1).tobytes())] ^= 8
     features.write_bytes(whole)
     toy = ToyEmbedder()
-    assert [(hit.path, hit.score) for hit in library.query(toy, outside, "red")] == before
+    again = Library.open(library.place)  # which has embedded no photo
+    assert [(hit.path, hit.score) for hit in again.query(toy, outside, "red")] == before
     assert toy.encoded == ["red"]
     assert 'the encoded prompt "red" was damaged and is encoded again' in caplog.text
     np.testing.assert_array_equal(
