@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import http.client
 import sys
 import tempfile
 import time
@@ -39,7 +40,10 @@ def photo_from(source: str, *, offline: bool = False, limits: Limits = DEFAULT_L
         if sys.stdin.isatty():
             raise ImageError("standard input", "is a terminal; pipe a photo into it")
         return _kept(source="standard input", name="stdin", content=sys.stdin.buffer, limits=limits)
-    scheme = urlsplit(source).scheme.lower() if "://" in source else ""
+    try:
+        scheme = urlsplit(source).scheme.lower() if "://" in source else ""
+    except ValueError as error:
+        raise ImageError(source, f"is not a valid URL ({error})") from error
     if scheme == "file":
         return _local(source)
     if scheme in ("http", "https"):
@@ -79,7 +83,10 @@ def _local(source: str) -> Path:
     parts = urlsplit(source)
     if parts.netloc not in ("", "localhost"):
         raise ImageRefusedError(source, f"lies on another machine, {parts.netloc}")
-    return Path(url2pathname(parts.path))
+    path = url2pathname(parts.path)
+    if "\0" in path:
+        raise ImageError(source, "contains a NUL character")
+    return Path(path)
 
 
 class _Redirects(urllib.request.HTTPRedirectHandler):
@@ -121,7 +128,11 @@ def _fetched(source: str, limits: Limits) -> Path:
         raise ImageError(source, f"the server answers {error.code} {error.reason}") from error
     except urllib.error.URLError as error:
         raise ImageError(source, f"cannot be fetched ({error.reason})") from error
-    except (OSError, ValueError) as error:  # a time-out while it is read, a broken answer, an odd address
+    except (
+        OSError,
+        ValueError,
+        http.client.HTTPException,
+    ) as error:  # a time-out, a broken answer, an odd address
         raise ImageError(source, f"cannot be fetched ({error})") from error
 
 

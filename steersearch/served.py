@@ -239,13 +239,13 @@ class _BySocket(http.client.HTTPConnection):
 
 def _by_address(address: str) -> http.client.HTTPConnection:
     """To the server with this address, which may hold its token. Raises ServerError for an invalid address."""
-    parts = urlsplit(address)
     kinds: dict[str, type[http.client.HTTPConnection]] = {
         "http": http.client.HTTPConnection,
         "https": http.client.HTTPSConnection,
     }
-    kind = kinds.get(parts.scheme)
     try:
+        parts = urlsplit(address)
+        kind = kinds.get(parts.scheme)
         if kind is None or parts.hostname is None:
             raise ValueError
         return kind(parts.hostname, parts.port, timeout=PATIENCE_S)

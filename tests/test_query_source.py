@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import re
 import threading
 from collections.abc import Iterator
 from contextlib import suppress
@@ -94,6 +95,20 @@ def test_offline_asks_no_server(server: str) -> None:
     with pytest.raises(ImageRefusedError, match="is not fetched with --offline"):
         photo_from(f"{server}/photo.jpg", offline=True)
     assert Answers.asked == []
+
+
+@pytest.mark.parametrize(
+    ("address", "reason"),
+    [
+        ("http://[::1/a.png", "is not a valid URL"),
+        ("http://localhost:ab/a.png", "cannot be fetched .*nonnumeric port"),
+        ("http://two words/a.png", "cannot be fetched"),
+        ("file:///%00", "contains a NUL character"),
+    ],
+)
+def test_an_address_that_is_none(address: str, reason: str) -> None:
+    with pytest.raises(ImageError, match=f"{re.escape(address)}: {reason}"):
+        photo_from(address)
 
 
 def test_a_server_that_is_not_there() -> None:

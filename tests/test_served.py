@@ -292,7 +292,9 @@ def test_a_server_that_is_gone_is_passed_over_and_missed_where_it_was_named(
     assert "without the variable, the search is done here" in ran.err
 
 
-@pytest.mark.parametrize("address", ["ftp://here", "127.0.0.1:8000", "http://", "http://here:port"])
+@pytest.mark.parametrize(
+    "address", ["ftp://here", "127.0.0.1:8000", "http://", "http://here:port", "http://[::1"]
+)
 def test_what_is_no_address_is_refused(
     run: Run, library: Library, monkeypatch: pytest.MonkeyPatch, address: str
 ) -> None:

@@ -638,6 +638,7 @@ def test_other_sites_pages_are_refused(client: TestClient, root: str) -> None:
         client.post(f"{root}/jobs", json={}, headers={"Origin": "http://evil.example"}), 403, "evil.example"
     )
     is_problem(client.post(f"{root}/jobs", json={}, headers={"Origin": "null"}), 403, "null")
+    is_problem(client.post(f"{root}/jobs", json={}, headers={"Origin": "http://[::1"}), 403, "may not use")
     is_problem(client.get("/api/v1/libraries", headers={"Sec-Fetch-Site": "cross-site"}), 403, "other sites")
     assert client.post("/api/v1/uploads", headers={"Origin": HERE}).status_code == 415
     link = {"Sec-Fetch-Site": "cross-site", "Sec-Fetch-Mode": "navigate"}

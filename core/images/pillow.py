@@ -60,6 +60,8 @@ def open_photo(path: str | Path) -> io.BufferedReader:
         if error.errno == errno.EINVAL:  # a pipe, a device, a socket
             reason = f"{reason}; save it to a file first"
         raise ImageError(path, reason or "cannot be read") from error
+    except ValueError as error:  # a NUL character
+        raise ImageError(path, f"not a path ({error})") from error
     if os.fstat(file.fileno()).st_size == 0:  # files in /proc may have this size and never end
         file.close()
         raise ImageError(path, "the file is empty")

@@ -80,7 +80,7 @@ class Guard:
         if (_name(host) or "") not in self.access.hosts:
             return problem(421, f"this server does not answer for the host {host[:200]!r}")
         origin = headers.get("origin")
-        if origin is not None and urlsplit(origin).netloc != host:
+        if origin is not None and _netloc(origin) != host:
             return problem(403, f"pages of {origin[:200]!r} may not use this server")
         navigates = headers.get("sec-fetch-mode") == "navigate" and scope["method"] == "GET"
         if headers.get("sec-fetch-site") in ("cross-site", "same-site") and not navigates:
@@ -116,6 +116,13 @@ def _cookie(headers: Headers) -> str:
     except CookieError:
         return ""
     return "" if found is None else found.value
+
+
+def _netloc(origin: str) -> str | None:
+    try:
+        return urlsplit(origin).netloc
+    except ValueError:
+        return None
 
 
 def _name(host: str) -> str | None:
