@@ -315,11 +315,7 @@ def asked(address: str, path: str) -> Any:
 
 @needs_ray
 @pytest.mark.slow
-def test_serve_lets_the_workers_steer_for_page_and_commands(
-    cluster: Any,
-    tmp_path: Path,
-    run: Run,
-) -> None:
+def test_serve_lets_the_workers_steer_for_page_and_commands(cluster: Any, tmp_path: Path) -> None:
     (tmp_path / "photos").mkdir()
     for number, colour in enumerate(("red", "green", "blue", "yellow") * 3):
         draw_picture(tmp_path / "photos" / f"{number:02}.jpg", colour, seed=number)
@@ -355,10 +351,18 @@ def test_serve_lets_the_workers_steer_for_page_and_commands(
             answers = asked(address, f"{search}/stream?focus=the+red+thing&k=12&seconds=600")
             assert answers[-1]["is_exact"]
             assert SAID not in answers[-1]["text"]
-            done = run(
-                "query", tmp_path / "photos" / "01.jpg", "--focus", "a leaf", "--library", place, "--json"
+            query = [
+                "query",
+                str(tmp_path / "photos" / "01.jpg"),
+                "--focus",
+                "a leaf",
+                "--library",
+                str(place),
+            ]
+            done = subprocess.run(
+                [sys.executable, "-m", "steersearch", *query, "--json"], capture_output=True, check=True
             )
-            assert [json.loads(line)["served"] for line in done.out.splitlines()] == [True] * 10
+            assert [json.loads(line)["served"] for line in done.stdout.splitlines()] == [True] * 10
         finally:
             server.send_signal(signal.SIGTERM)
     assert server.returncode == 0
