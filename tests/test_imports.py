@@ -58,7 +58,12 @@ ONLY_IN: dict[str, set[str]] = {
     "tokenizers": {"core/text.py"},
     "open_clip": {"benchmarks/baselines/open_clip_models.py"},
     "watchfiles": {"indexer/watch.py"},
-    "ray": {"indexer/ray_cluster.py", "indexer/ray_engine.py", "indexer/ray_fleet.py"},
+    "ray": {
+        "benchmarks/engineering/focus_scale.py",
+        "indexer/ray_cluster.py",
+        "indexer/ray_engine.py",
+        "indexer/ray_fleet.py",
+    },
     "textual_image": {"steersearch/views/previews.py"},
 }
 SUBPACKAGES = (
