@@ -23,9 +23,6 @@ from steersearch.benchmarks.paper.claims import BEGIN, END, base_of
 from steersearch.core.files import file_sha256
 from tests.test_docs import PAGES, ROOT
 
-# Records of an earlier mini: what has not been measured again on the weights that are shipped.
-BEFORE = {"any-focus"}
-
 # Headings under which numbers are settings, sizes and facts of others, and in how many blocks.
 NOT_MEASURED: dict[str, dict[str, int]] = {
     "README.md": {"Install": 1, "Models and limits": 1},
@@ -99,7 +96,7 @@ def shipped() -> str:
 def meant(name: str, records: list[Record]) -> list[Record]:
     """The records called BENCHMARK__MODEL, of the mini those of the weights that are shipped."""
     found = [record for record in records if short(record) == name]
-    return [record for record in found if not superseded(record) or record.benchmark in BEFORE]
+    return [record for record in found if not superseded(record)]
 
 
 def short(record: Record) -> str:
@@ -177,7 +174,7 @@ def test_every_figure_stands_in_a_record_of_the_shipped_weights(page: Path) -> N
 
 
 def test_the_record_folder_holds_no_weights_but_the_shipped() -> None:
-    assert {record.benchmark for record in saved_records() if superseded(record)} == BEFORE
+    assert not [record for record in saved_records() if superseded(record)]
 
 
 # Methods whose weights are made by a command of ours and not shipped, and the document that has it.
@@ -193,7 +190,7 @@ def test_records_of_weights_that_are_not_shipped_have_their_recipe_in_a_document
     others = {
         (base_of(record), record.weights_hash)
         for record in saved_records()
-        if record.weights_hash not in (None, shipped()) and record.benchmark not in BEFORE
+        if record.weights_hash not in (None, shipped())
     }
     for name, weights in others:
         assert f"`{str(weights)[:8]}`" in (ROOT / MADE[name]).read_text("utf-8"), (name, weights)
