@@ -11,7 +11,6 @@ from collections.abc import Callable, Container, Iterator, Mapping, Sequence
 from contextlib import ExitStack, closing
 from dataclasses import dataclass, field
 from itertools import chain
-from pathlib import Path
 from time import monotonic
 
 import numpy as np
@@ -24,7 +23,7 @@ from steersearch.core.vectors import Floats
 from steersearch.indexer.build import COMMIT_SECONDS
 from steersearch.indexer.embedder import Embedder, QueryFeatures, known_identity
 from steersearch.indexer.filters import Mask
-from steersearch.indexer.folders import Folders
+from steersearch.indexer.galleries import Galleries
 from steersearch.indexer.manifest import (
     PromptIndex,
     UnsteeredIndex,
@@ -35,7 +34,7 @@ from steersearch.indexer.progress import Progress, ProgressEvent
 from steersearch.indexer.prompt_features import features_of
 from steersearch.indexer.query_photo import AnyQuery
 from steersearch.indexer.query_terms import Focus, shares_of
-from steersearch.indexer.regions import RegionSnapshot, open_region_snapshot
+from steersearch.indexer.regions import RegionSnapshot
 from steersearch.indexer.schema import is_heatmap, unpack_heatmap
 from steersearch.indexer.shortlist import Known, Shortlist, evenly_spread
 from steersearch.indexer.store import Store, Vector, date_at
@@ -117,7 +116,7 @@ _ALLOWED = Limits(file=1e15, memory=1e15, seconds=3600)
 
 
 class LikeliestFirst:
-    """Steers photos of the library at `place` under `focuses`, whose indexes share a model and a gate_scale.
+    """Steers photos of a library under `focuses`, whose indexes share a model and a gate_scale.
 
     query: the photo or photos that candidates should resemble in the focuses; None: candidates have the highest
         presence, for one focus.
@@ -127,20 +126,19 @@ class LikeliestFirst:
 
     def __init__(
         self,
-        folders: Folders,
-        place: Path,
+        galleries: Galleries,
         focuses: Sequence[Focus],
         embedder: Embedder,
         query: AnyQuery | None,
         passing: Callable[[RegionSnapshot], Mask | None],
         steering: Steering,
     ) -> None:
-        self._folders, self._place = folders, place
+        self._galleries, self._place, self._folders = galleries, galleries.place, galleries.folders
         self._indexes = tuple(focus.index for focus in focuses)
         self._shares = shares_of([focus.weight for focus in focuses])
         self._embedder, self._query, self._passing = embedder, query, passing
         self._steering, self._remarks = steering, set[str]()
-        self._store = Store(place)
+        self._store = Store(self._place)
         self._vectors: dict[str, list[Vector]] = {index.key: [] for index in self._indexes}  # not written yet
         self._readings: dict[str, Reading] = {}
         self._begun: set[str] = set()
@@ -164,7 +162,7 @@ class LikeliestFirst:
                 stack.enter_context(writing(self._place))
             except LibraryPlaceError as error:
                 self._may_write, self._refused = False, error
-            snapshot = open_region_snapshot(self._place, UnsteeredIndex.beside(self._indexes[0]).key)
+            snapshot = self._galleries.regions(UnsteeredIndex.beside(self._indexes[0]).key)
             path_of = self._missing(snapshot)  # a wrong filter is refused before anything is kept
             self._features = [self._encoded(index) for index in self._indexes]
             if not path_of:

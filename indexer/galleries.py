@@ -21,7 +21,12 @@ from steersearch.indexer.folders import Folders
 from steersearch.indexer.library_folders import LibraryFolders
 from steersearch.indexer.manifest import PromptIndex, UnsteeredIndex
 from steersearch.indexer.prompt_features import read_reading
-from steersearch.indexer.regions import region_snapshot_name, unsteered_snapshot
+from steersearch.indexer.regions import (
+    RegionSnapshot,
+    open_region_snapshot,
+    region_snapshot_name,
+    unsteered_snapshot,
+)
 from steersearch.indexer.snapshot import Snapshot, open_snapshot, snapshot_name, snapshot_with
 from steersearch.indexer.store import Store, Vector
 
@@ -64,6 +69,7 @@ class Galleries:
         self._folders, self.place, self.views = folders, folders.place, views
         self._snapshots: dict[str, Snapshot] = {}
         self._unsteered: dict[str, Snapshot] = {}
+        self._regions: dict[str, RegionSnapshot] = {}
         self._readings: dict[str, Reading] = {}  # of encoded prompts that could not be written
         self.queried = QueriedFeatures()
 
@@ -84,6 +90,13 @@ class Galleries:
         kept = self._unsteered.get(index.key)
         if kept is None or kept.name != region_snapshot_name(self.place, index.key):
             kept = self._unsteered[index.key] = unsteered_snapshot(self.place, index)
+        return kept
+
+    def regions(self, key: str) -> RegionSnapshot:
+        """The current regions of a model; checked once, and kept open until they change."""
+        kept = self._regions.get(key)
+        if kept is None or kept.name != region_snapshot_name(self.place, key):
+            kept = self._regions[key] = open_region_snapshot(self.place, key)
         return kept
 
     def holds(self, index: PromptIndex) -> bool:

@@ -28,7 +28,6 @@ from steersearch.indexer.region import Area, parts_of
 from steersearch.indexer.regions import (
     RegionArrays,
     RegionSnapshot,
-    open_region_snapshot,
     unsteered_snapshot,
 )
 from steersearch.indexer.shortlist import Rows, matches
@@ -201,7 +200,7 @@ class Search:
     def _kept(self) -> RegionSnapshot:
         """The regions of the library's photos."""
         assert self._unsteered is not None
-        return open_region_snapshot(self._galleries.place, self._unsteered.key)
+        return self._galleries.regions(self._unsteered.key)
 
     @cached_property
     def _unsteered_gallery(self) -> Snapshot:
@@ -273,8 +272,7 @@ class Search:
         done = []
         for group in groups:
             likeliest = LikeliestFirst(
-                self._galleries.folders,
-                self._galleries.place,
+                self._galleries,
                 group,
                 self._embedder_of(group[0].index),
                 self._query,
@@ -317,7 +315,7 @@ class Search:
             passing = self._passing(gallery.table)
             assert passing is not None
             return passing, int(passing.sum()), self._filters.num_undated(gallery.table)
-        photos = open_region_snapshot(self._galleries.place, unsteered_key).photos
+        photos = self._galleries.regions(unsteered_key).photos
         paths = photos.column("path").filter(self._passing(photos))
         return is_in(gallery.table.column("path"), paths), len(paths), self._filters.num_undated(photos)
 

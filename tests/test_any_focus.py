@@ -15,11 +15,13 @@ import pytest
 
 from steersearch.core.errors import ArgumentError, FilterError, LibraryPlaceError
 from steersearch.core.vectors import Embedded, Floats
+from steersearch.indexer import regions
 from steersearch.indexer.embedder import LazyEmbedder, QueryFeatures
 from steersearch.indexer.filters import Filters
 from steersearch.indexer.hits import Hits
 from steersearch.indexer.progress import ProgressEvent
 from steersearch.indexer.query_terms import Focus
+from steersearch.indexer.regions import RegionSnapshot
 from steersearch.indexer.store import Store
 from tests.random_regions import random_regions
 from tests.toy_embedder import Careful, Clock, ToyEmbedder, save_photo
@@ -168,6 +170,28 @@ def test_the_next_query_goes_on_and_a_complete_one_computes_nothing(
     idle = LazyEmbedder(lambda: pytest.fail("the model was loaded"))
     found = library.search_any([aim(library, "red")], library.folder / "red1.png", lambda _: idle, 2)
     assert found.searched.is_exact
+
+
+def test_regions_are_checked_once_and_again_when_they_change(
+    library: Library, ask: Ask, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    checked: list[str] = []
+
+    def read(place: Path, key: str, name: str) -> RegionSnapshot:
+        checked.append(name)
+        return read_regions(place, key, name)
+
+    read_regions = regions._read
+    monkeypatch.setattr(regions, "_read", read)
+    ask("red")
+    ask("blue")
+    assert len(checked) == 1
+    save_photo(library.folder / "new.png", (9, 200, 9))
+    library.index(ToyEmbedder(), ["green"])
+    checked.clear()
+    ask("red")
+    assert "new.png" in names(ask("blue", seconds=None, k=40))
+    assert len(set(checked)) == 1
 
 
 def test_several_focuses_share_one_order_and_one_pass(library: Library, ask: Ask, clock: Clock) -> None:
