@@ -92,7 +92,10 @@ class Database:
                 except (RuntimeError, _VanishedError) as error:
                     if "Not found" not in str(error):
                         raise
-            return read(self._connection.open_table(name))
+            try:
+                return read(self._connection.open_table(name))
+            except _VanishedError as error:  # no other process: the files are lost
+                raise error.__cause__ or error from None
 
     @contextmanager
     def reading_on(self, name: str) -> Iterator[None]:

@@ -79,7 +79,8 @@ class ShardReport:
 class Finished:
     """Finished photos, with the rows to write.
 
-    thumbnails: by content.  vectors: by key.  seconds: waiting for photos ("read"), in the model ("embed").
+    thumbnails: those that the library lacks, by content.  vectors: by key.
+    seconds: waiting for photos ("read"), in the model ("embed").
     shard: that ends with them, if they come from a cluster.
     remarks: on where they were steered, for whoever searched.
     """
@@ -301,7 +302,8 @@ class Worker:
 
     def _finish(self, photo: Photo, is_copy: bool) -> None:
         self._finished.results.append(IndexedPhoto(photo.file, is_copy))
-        self._finished.thumbnails[photo.file.image_id] = photo.thumbnail
+        if not self._contents.is_usable(photo.file.image_id):
+            self._finished.thumbnails[photo.file.image_id] = photo.thumbnail
 
     def _embed_now(self, targets: tuple[Target, ...], photos: list[Photo]) -> None:
         pixels = np.stack([photo.pixels for photo in photos if photo.pixels is not None])
