@@ -139,7 +139,7 @@ def on_terminal(command: str, answer: bytes = b"", **streams: int) -> str:
     """What a terminal is sent when a command runs in it, its own line ends made plain."""
     ours, its = pty.openpty()
     process = subprocess.Popen(
-        ["bash", "-c", f"TERM=dumb; {command}"],
+        ["bash", "-c", f"export TERM=dumb; {command}"],
         **{"stdin": its, "stdout": its, "stderr": its, **streams},
         start_new_session=True,
     )

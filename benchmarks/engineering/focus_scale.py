@@ -59,9 +59,7 @@ def write_library(folder: Path, place: Path, photos: int) -> None:
     """A library of so many photos below `folder`."""
     drawn = [_jpeg(one.path) for one in photo_gallery(folder / "drawn", "gallery", DRAWN)]
     gallery, embedder = folder / "photos", Predictor.from_pretrained("mini")
-    pixels = np.stack(
-        [embedder.preprocess(Image.open(io.BytesIO(content)).convert("RGB")) for content in drawn]
-    )
+    pixels = np.stack([embedder.preprocess(_shown(content)) for content in drawn])
     frozen, _ = embedder.embed_with_unsteered(pixels, [embedder.encode_prompt("the picture").tokens], 1.0)
     packed = [pack_regions(regions_of(patches)) for patches in frozen.patches.astype(np.float32)]
     index = new_unsteered_index(
@@ -93,6 +91,11 @@ def _jpeg(drawn: Path) -> bytes:
         small.thumbnail((SIDE, SIDE))
         small.save(content, "jpeg", quality=80)
     return content.getvalue()
+
+
+def _shown(jpeg: bytes) -> Image.Image:
+    with opened(io.BytesIO(jpeg), ["JPEG"]) as image:
+        return image.convert("RGB")
 
 
 def _with_comment(jpeg: bytes, number: int) -> bytes:
