@@ -9,6 +9,13 @@ from typing import Any
 import pytest
 
 
+def add_node(cluster: Any) -> Any:
+    """One of one core, with an address of its own, so that whoever connects from this machine is at the head."""
+    node = cluster.add_node(num_cpus=1, node_ip_address="127.0.0.2")
+    cluster.wait_for_nodes()
+    return node
+
+
 @contextmanager
 def two_nodes() -> Iterator[Any]:
     """Each of one core."""
@@ -18,7 +25,7 @@ def two_nodes() -> Iterator[Any]:
         from ray.cluster_utils import Cluster
 
         cluster = Cluster(initialize_head=True, head_node_args={"num_cpus": 1, "include_dashboard": False})
-        cluster.add_node(num_cpus=1)
+        add_node(cluster)
         try:
             yield cluster
         finally:

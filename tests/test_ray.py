@@ -44,7 +44,7 @@ from steersearch.indexer.work import Finished, Job, ShardReport, Worker
 from tests.bucket import Emulator, emulator
 from tests.conftest import Run, wait_until
 from tests.ray_embedders import POISON, Failing, Noted, Poisoned, embedded
-from tests.ray_nodes import two_nodes
+from tests.ray_nodes import add_node, two_nodes
 from tests.test_bucket_photos import png
 from tests.toy_embedder import ToyEmbedder, save_photo, save_photos
 
@@ -331,8 +331,7 @@ def test_a_killed_worker_loses_nothing(
 def test_a_lost_node_loses_nothing(
     engine: RayEngine, cluster: Any, photos: Path, notes: Path, tmp_path: Path
 ) -> None:
-    node = cluster.add_node(num_cpus=1)
-    cluster.wait_for_nodes()
+    node = add_node(cluster)
     lose = OnceAt(0.3, lambda: cluster.remove_node(node, allow_graceful=False))
     place = tmp_path / "library"
     counts = index([photos], place, Noted(notes, 0.02, processes=3), engine=engine, progress=lose)
@@ -567,8 +566,7 @@ def test_one_of_two_nodes_is_lost_half_way(
             [gallery.folder], place, Noted(notes, 0.003, processes=2), engine=shards, progress=lose
         )
     finally:
-        cluster.add_node(num_cpus=1)
-        cluster.wait_for_nodes()
+        add_node(cluster)
     assert lose.is_done
     assert (tally(counts), rows(place)) == (gallery.counts, gallery.rows)
     assert MANY <= sum(embedded(notes).values()) <= MANY + MOST_LOST
