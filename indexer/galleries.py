@@ -85,11 +85,13 @@ class Galleries:
             kept = self._snapshots[index.key] = open_snapshot(self.place, index.key, index.dim)
         return kept
 
-    def unsteered(self, index: UnsteeredIndex) -> Snapshot:
-        """The current gallery of unsteered vectors; kept in memory until it changes."""
+    def unsteered(self, index: UnsteeredIndex, regions: RegionSnapshot | None = None) -> Snapshot:
+        """The gallery of unsteered vectors that belongs to `regions` (None: the current one); kept in memory until it
+        changes."""
         kept = self._unsteered.get(index.key)
-        if kept is None or kept.name != region_snapshot_name(self.place, index.key):
-            kept = self._unsteered[index.key] = unsteered_snapshot(self.place, index)
+        name = region_snapshot_name(self.place, index.key) if regions is None else regions.name
+        if kept is None or kept.name != name:
+            kept = self._unsteered[index.key] = unsteered_snapshot(self.place, index, regions)
         return kept
 
     def regions(self, key: str) -> RegionSnapshot:

@@ -26,9 +26,8 @@ from steersearch.indexer.locks import LOCKS, AnyLock, Holder, Lock
 
 LEASE_S = 60.0
 _RENEWED = 4  # times per lease
-_TAKEN = (
-    "taken-over-"  # how the notes of locks that were taken over begin; each says when it was renewed last
-)
+# How the notes of locks that were taken over begin; each says when its lock was renewed last.
+_TAKEN = "taken-over-"
 _NOTED_S, _MARGIN_S = 86_400.0, 900.0
 _held: set[Lease] = set()  # by this process
 
@@ -40,8 +39,8 @@ def lock_at(path: Path) -> AnyLock:
 
 def confirm_leases(place: Path) -> None:
     """Raise LibraryPlaceError if another process has taken over a lock below `place` that this one held."""
-    for lease in [held for held in _held if place in held.path.parents]:
-        if not lease.is_held():
+    for lease in tuple(_held):
+        if place in lease.path.parents and not lease.is_held():
             reason = (
                 f"may no longer be written by this process: it was paused or cut off for more than {LEASE_S:.0f} s, "
                 "and another has taken its lock over. What was written before is kept: check it with `steersearch "

@@ -20,8 +20,9 @@ from dataclasses import dataclass
 from importlib.util import find_spec
 from typing import Any
 
-from steersearch.core.errors import ClusterError, FolderError, MissingExtraError
+from steersearch.core.errors import ArgumentError, ClusterError, FolderError, MissingExtraError
 from steersearch.core.objects import ObjectStoreError, as_place
+from steersearch.indexer.embedder import Embedder
 from steersearch.indexer.work import Finished
 
 REACH_S = 5.0  # to connect
@@ -110,6 +111,17 @@ def workers(uses_gpu: bool) -> tuple[int, dict[str, Any]]:
         raise ClusterError("the cluster has no processor core and no GPU for a worker")
     each = min([_CORES, *cores])
     return sum(node // each for node in cores), {"num_cpus": each}
+
+
+def sent_model(embedder: Embedder) -> Any:
+    """What workers get instead of the model: the way to load it. Raises ArgumentError for one that has none."""
+    import ray
+
+    try:
+        return ray.put(embedder)
+    except TypeError as error:
+        reason = "cannot be sent to the workers of a cluster; give its name or its file instead"
+        raise ArgumentError("model", embedder.model_id, reason) from error
 
 
 @contextmanager

@@ -19,7 +19,7 @@ from dataclasses import dataclass, field
 from itertools import islice
 from typing import Any
 
-from steersearch.core.errors import ArgumentError, ClusterError
+from steersearch.core.errors import ClusterError
 from steersearch.core.objects import as_place
 from steersearch.indexer.contents import Contents
 from steersearch.indexer.embedder import Embedder
@@ -34,6 +34,7 @@ from steersearch.indexer.ray_cluster import (
     plain,
     require_folders,
     require_ray,
+    sent_model,
     workers,
 )
 from steersearch.indexer.schema import FileRecord
@@ -187,11 +188,7 @@ class _Crew:
             num_cpus=0, max_restarts=-1, max_task_retries=-1, scheduling_strategy=here
         )
         self._register = register.remote()
-        try:
-            self._arguments = [ray.put(one) for one in (job, embedder, contents)]
-        except TypeError as error:
-            reason = "cannot be sent to the workers of a cluster; give its name or its file instead"
-            raise ArgumentError("model", embedder.model_id, reason) from error
+        self._arguments = [ray.put(job), sent_model(embedder), ray.put(contents)]
         self._members = [self._new_member() for _ in range(self._number)]
 
     def run(self) -> Iterator[Finished]:

@@ -18,7 +18,7 @@ from dataclasses import dataclass, field
 from itertools import islice
 from typing import Any, Self
 
-from steersearch.core.errors import ArgumentError, ClusterError
+from steersearch.core.errors import ClusterError
 from steersearch.core.objects import is_uri
 from steersearch.indexer.embedder import Embedder
 from steersearch.indexer.loader import BadFile
@@ -30,6 +30,7 @@ from steersearch.indexer.ray_cluster import (
     plain,
     require_folders,
     require_ray,
+    sent_model,
     workers,
 )
 from steersearch.indexer.schema import FileRecord
@@ -72,8 +73,9 @@ class Fleet:
 
     def load(self, embedder: Embedder) -> None:
         """Begin to load the model on the workers, and load it here, for prompts and query photos."""
+        sent = sent_model(embedder)
         for member in self.members:
-            member.load(_name(embedder), _sent(embedder))
+            member.load(_name(embedder), sent)
         _ = embedder.dim
 
     def steer(
@@ -186,7 +188,7 @@ class _Round:
 
         self._fleet, self._job, self._embedder = fleet, job, embedder
         self._candidates, self._deadline = iter(candidates), deadline
-        self._name, self._sent_model, self._sent_job = _name(embedder), _sent(embedder), ray.put(job)
+        self._name, self._sent_model, self._sent_job = _name(embedder), sent_model(embedder), ray.put(job)
         here = zip(job.folders.all, job.folders.paths, strict=True)
         self._folders = [folder.path for folder, path in here if is_uri(folder.path) or path.is_dir()]
         self._out: dict[Any, tuple[_Member, _Batch]] = {}
@@ -337,13 +339,3 @@ def _unreadable(batches: Iterable[_Batch]) -> Finished:
 def _name(embedder: Embedder) -> str:
     """What a worker knows a model by: equal names mean equal vectors."""
     return json.dumps([embedder.model_id, embedder.weights_hash, embedder.preprocessing], sort_keys=True)
-
-
-def _sent(embedder: Embedder) -> Any:
-    import ray
-
-    try:
-        return ray.put(embedder)
-    except TypeError as error:
-        reason = "cannot be sent to the workers of a cluster; give its name or its file instead"
-        raise ArgumentError("model", embedder.model_id, reason) from error

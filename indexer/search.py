@@ -28,7 +28,6 @@ from steersearch.indexer.region import Area, parts_of
 from steersearch.indexer.regions import (
     RegionArrays,
     RegionSnapshot,
-    unsteered_snapshot,
 )
 from steersearch.indexer.shortlist import Rows, matches
 from steersearch.indexer.snapshot import Snapshot
@@ -205,9 +204,7 @@ class Search:
     @cached_property
     def _unsteered_gallery(self) -> Snapshot:
         assert self._unsteered is not None
-        if self._region is None:
-            return self._galleries.unsteered(self._unsteered)
-        return unsteered_snapshot(self._galleries.place, self._unsteered, self._kept)
+        return self._galleries.unsteered(self._unsteered, None if self._region is None else self._kept)
 
     @cached_property
     def _marked(self) -> list[Marked]:

@@ -242,10 +242,8 @@ class Store:
         """For each of these contents that has an undamaged one, its JPEG."""
         wanted = set(image_ids)
         found: dict[str, bytes] = {}
-        for table, checksum in (
-            (THUMBNAILS, CHECKSUM),
-            (IMAGES, THUMBNAIL_CHECKSUM),
-        ):  # there before schema 7
+        before_schema_7 = (IMAGES, THUMBNAIL_CHECKSUM)
+        for table, checksum in ((THUMBNAILS, CHECKSUM), before_schema_7):
             columns = list(dict.fromkeys(["image_id", *summed_columns(table)[checksum]]))
             for chunk in chunks(sorted(wanted - found.keys()), FILTER_LENGTH):
                 rows = self._sound(table, columns, [checksum], _one_of("image_id", chunk))
@@ -316,10 +314,6 @@ class Store:
     def contents_with_features(self, key: str) -> Ids:
         """The contents that have unsteered features, sorted."""
         return self._contents(unsteered_table(key))
-
-    def unsteered_ids(self, key: str) -> set[str]:
-        """As `contents_with_features`, as a set."""
-        return set(self.contents_with_features(key).astype(str).tolist())
 
     def _contents(self, name: str) -> Ids:
         parts = self._parts(

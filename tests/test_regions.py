@@ -106,10 +106,10 @@ def test_a_library_from_before_gets_its_regions_with_its_next_index(tmp_path: Pa
     photos, embedder = save_photos(tmp_path / "photos", 5), ToyEmbedder()
     library = Library.create(photos, tmp_path / "library")
     library.index(embedder, ["red"], regions=False)
-    assert Store(library.place).unsteered_ids(unsteered_key(library)) == set()
+    assert set(Store(library.place).contents_with_features(unsteered_key(library))) == set()
     counts = library.index(embedder, ["red"])
     assert (counts.added, counts.forward_passes) == (5, 5)
-    assert len(Store(library.place).unsteered_ids(unsteered_key(library))) == 5
+    assert len(Store(library.place).contents_with_features(unsteered_key(library))) == 5
     assert library.index(embedder, ["red"]).reused == 5
 
 
@@ -118,7 +118,7 @@ def test_a_second_model_gets_regions_of_its_own(tmp_path: Path) -> None:
     library.index(ToyEmbedder(), ["red"])
     library.index(ToyEmbedder("other"), ["red"])
     keys = [UnsteeredIndex.beside(index).key for index in library.prompts()]
-    assert [len(Store(library.place).unsteered_ids(key)) for key in keys] == [3, 3]
+    assert [len(Store(library.place).contents_with_features(key)) for key in keys] == [3, 3]
     assert len(set(keys)) == 2
 
 
