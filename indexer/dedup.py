@@ -9,6 +9,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, replace
 from functools import cache, cached_property, lru_cache
+from itertools import pairwise
 from pathlib import Path
 from typing import Protocol
 
@@ -182,7 +183,7 @@ class Comparison:
         """A thumbnail; None if there is none, or it is damaged, which `verify` says."""
         try:
             with opened_content(io.BytesIO(self._thumbnails.get(image_id, b"")), ["JPEG"]) as image:
-                return Shown(image.convert("RGB"))
+                return Shown.of(image)
         except (OSError, SyntaxError, ValueError):
             return None
 
@@ -220,7 +221,7 @@ def _photo_if_alike(path: Path, other: Shown) -> Shown | None:
 
 def _reduced(image: Image.Image) -> Shown:
     """At the size at which photos are compared, in whole pixels: a little more than SIDE."""
-    return Shown(image.reduce(max(1, max(image.size) // SIDE)))
+    return Shown.of(image.reduce(max(1, max(image.size) // SIDE)))
 
 
 # ---------------------------------------------------------------------------------------- whether two pictures are one
@@ -240,14 +241,19 @@ _TURNS = (None, Image.Transpose.ROTATE_90, Image.Transpose.ROTATE_180, Image.Tra
 
 @dataclass(frozen=True)
 class Shown:
-    """A picture to compare, upright."""
+    """A picture to compare, upright, in YCbCr."""
 
     image: Image.Image
+
+    @classmethod
+    def of(cls, image: Image.Image) -> Shown:
+        return cls(image.convert("RGB").convert("YCbCr"))
 
     @cached_property
     def grey(self) -> Image.Image:
         """At the size at which one is laid over another."""
-        return self.image.convert("L").resize(_scaled(self.image.size, _LEVELS[-1]), Image.Resampling.BOX)
+        size = _scaled(self.image.size, _LEVELS[-1])
+        return self.image.getchannel("Y").resize(size, Image.Resampling.BOX)
 
     @cached_property
     def signature(self) -> Floats:
@@ -274,9 +280,10 @@ def is_same(one: Shown, other: Shown, side: int, limit: float) -> bool:
         return False
     turn = _TURNS[int(unlike.argmin())]
     other = other if turn is None else Shown(other.image.transpose(turn))
-    if differences(one, other, np.zeros(4), side).max() <= limit:
+    if all(most <= limit for most in differences(one, other, np.zeros(4), side)):
         return True
-    return bool(differences(one, other, lay_over(one.grey, other.grey), side).max() <= limit)
+    offsets = lay_over(one.grey, other.grey)
+    return bool(offsets.any()) and all(most <= limit for most in differences(one, other, offsets, side))
 
 
 def _unlike(signature: Floats, other: Floats) -> Floats:
@@ -285,31 +292,54 @@ def _unlike(signature: Floats, other: Floats) -> Floats:
     return _difference(turned, signature[None])
 
 
-def differences(one: Shown, other: Shown, offsets: Offsets, side: int) -> Floats:
-    """Block by block, in brightness and in colours: mean squared difference / (variance of one + of other + noise).
+def differences(one: Shown, other: Shown, offsets: Offsets, side: int) -> Iterator[float]:
+    """How much two pictures differ where they differ most, in each of the two colours and in brightness: of all blocks
+    the largest mean squared difference / (variance of one + of other + noise).
 
     About 0 for the same picture, 1 for unlike ones; what only one of them shows is left out.
     """
     side = min(side, max(one.image.size), max(other.image.size))
-    found = []
-    one_colours, other_colours = (shown.image.convert("YCbCr") for shown in (one, other))
-    for channel in ("Y", "Cb", "Cr"):
-        length = side if channel == "Y" else max(side // _COARSER, _BLOCKS)
-        size, block = (
-            _scaled(one.image.size, length),
-            max(2, length // (_BLOCKS if channel == "Y" else _BLOCKS // 2)),
-        )
-        values = _values(one_colours.getchannel(channel), size)
-        laid = _values(other_colours.getchannel(channel), _scaled(other.image.size, length))
-        laid = _laid(laid, offsets, size)
-        for top in (0, block // 2):
-            for left in (0, block // 2):
-                inside = (slice(top, None), slice(left, None))
-                pair = _blocks(values[inside], block), _blocks(laid[inside], block)
-                found.append(_difference(*pair, _NOISE + _RINGING * float(values.var())))
-    each = np.concatenate(found)
-    whole: Floats = each[np.isfinite(each)]
-    return whole if len(whole) else np.ones(1, np.float32)
+    colours = max(side // _COARSER, _BLOCKS)
+    for channel, length, blocks in (
+        ("Cb", colours, _BLOCKS // 2),
+        ("Cr", colours, _BLOCKS // 2),
+        ("Y", side, _BLOCKS),
+    ):
+        size = _scaled(one.image.size, length)
+        values = _values(one.image.getchannel(channel), size)
+        own = _scaled(other.image.size, length) if offsets.any() else size
+        laid = _values(other.image.getchannel(channel), own)
+        found = _block_differences(values, _laid(laid, offsets, size), max(2, length // blocks))
+        seen = found[np.isfinite(found)]
+        if len(seen):
+            yield float(seen.max())
+        elif channel == "Y":
+            yield 1.0  # nothing could be compared
+
+
+def _block_differences(one: Floats, other: Floats, block: int) -> Floats:
+    """(n,): of each block of two channels (H, W), see `differences`; blocks lie side by side, and also moved by half of
+    one. NaN where `other` is not seen in full."""
+    middle = one.mean()
+    moments = np.empty((5, *one.shape), dtype=np.float32)
+    np.subtract(one, middle, out=moments[0])
+    np.subtract(other, middle, out=moments[1])
+    np.square(moments[:2], out=moments[2:4])
+    np.square(np.subtract(one, other, out=moments[4]), out=moments[4])
+    means = _block_sums(_block_sums(moments, block, axis=1), block, axis=2) / block**2
+    variances = (means[2:4] - means[:2] ** 2).sum(axis=0).clip(0)
+    found: Floats = means[4] / (variances + _NOISE + _RINGING * float(one.var()))
+    return found.ravel()
+
+
+def _block_sums(values: Floats, block: int, axis: int) -> Floats:
+    """Sums along an axis over `block` values, from each multiple of it on and from half a block later; what is left at
+    the end is left out."""
+    size = values.shape[axis]
+    edges = sorted([*range(0, size + 1, block), *range(block // 2, size + 1, block)])
+    along = np.moveaxis(values, axis, 0)
+    halves = np.stack([along[start:end].sum(axis=0) for start, end in pairwise(edges)])
+    return np.moveaxis(halves[:-1] + halves[1:], 0, axis)
 
 
 def lay_over(one: Image.Image, other: Image.Image) -> Offsets:
@@ -324,10 +354,10 @@ def lay_over(one: Image.Image, other: Image.Image) -> Offsets:
             laid = _laid(picture, offsets, size)
             slope_y, slope_x = np.gradient(laid, 1 / size[1], 1 / size[0])
             known = [slope_x * x, slope_x, slope_y * y, slope_y, laid, np.ones_like(laid)]
-            columns = np.stack(known, axis=-1).reshape(-1, 6)
-            seen = np.isfinite(columns).all(axis=1)
-            gram = columns[seen].T @ columns[seen] + 1e-3 * np.eye(6)
-            *moves, contrast, _ = np.linalg.solve(gram, columns[seen].T @ target[seen])
+            rows = np.stack(known).reshape(6, -1)
+            if offsets.any():  # there may be edges that only one of them shows
+                rows = np.where(np.isfinite(rows).all(axis=0), rows, 0.0)
+            *moves, contrast, _ = np.linalg.solve(rows @ rows.T + 1e-3 * np.eye(6), rows @ target)
             if contrast < 0.2:
                 return np.zeros(4)
             step = np.clip(np.array(moves) / contrast, -0.03, 0.03)
@@ -365,15 +395,8 @@ def _scaled(size: tuple[int, int], side: int) -> tuple[int, int]:
     return width, height
 
 
-def _blocks(values: Floats, length: int) -> Floats:
-    """(n, length, length): squares side by side; what is left at the right and below is left out."""
-    height, width = (side // length for side in values.shape)
-    cut = values[: height * length, : width * length].reshape(height, length, width, length)
-    return cut.swapaxes(1, 2).reshape(-1, length, length)
-
-
-def _difference(one: Floats, other: Floats, noise: float = _NOISE) -> Floats:
-    """(n,) of n blocks, see `differences`; NaN where one is not seen in full."""
+def _difference(one: Floats, other: Floats) -> Floats:
+    """(n,) of n signatures, see `differences`."""
     squared = ((one - other) ** 2).mean(axis=(1, 2))
-    found: Floats = squared / (one.var(axis=(1, 2)) + other.var(axis=(1, 2)) + noise)
+    found: Floats = squared / (one.var(axis=(1, 2)) + other.var(axis=(1, 2)) + _NOISE)
     return found

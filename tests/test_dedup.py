@@ -6,10 +6,11 @@ import io
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 
+import numpy as np
 import pytest
 from PIL import Image, ImageOps
 
-from steersearch.indexer.dedup import Comparison, folded
+from steersearch.indexer.dedup import Comparison, Shown, differences, folded
 from steersearch.indexer.hits import Hit, Hits, Method, Searched
 from steersearch.indexer.query_terms import Focus
 from tests import drawn_copies as drawn
@@ -154,3 +155,22 @@ def test_a_query_folds_copies(tmp_path: Path, regions: bool) -> None:
     assert {frozenset([name, *names]) for name, names in copies.items()} == {
         frozenset([name, *names]) for name, names in expected.items()
     }
+
+
+@pytest.mark.parametrize("size", [(128, 96), (117, 203), (40, 512)])
+def test_pictures_differ_by_the_worst_of_all_blocks_and_of_those_half_a_block_later(
+    size: tuple[int, int],
+) -> None:
+    rng = np.random.default_rng(1)
+    one, other = (rng.integers(0, 256, (size[1], size[0], 3), dtype=np.uint8) for _ in range(2))
+    other = (0.8 * one + 0.2 * other).astype(np.uint8)
+    shown = [Shown.of(Image.fromarray(pixels)) for pixels in (one, other)]
+    *_, found = differences(shown[0], shown[1], np.zeros(4), 512)
+    a, b = (np.asarray(each.image.getchannel("Y"), dtype=np.float64) for each in shown)
+    block, noise, worst = max(size) // 16, 36 + 0.02 * a.var(), 0.0
+    starts = [sorted({*range(0, side, block), *range(block // 2, side, block)}) for side in a.shape]
+    for top, left in ((top, left) for top in starts[0] for left in starts[1]):
+        if top + block <= a.shape[0] and left + block <= a.shape[1]:
+            x, y = (values[top : top + block, left : left + block] for values in (a, b))
+            worst = max(worst, ((x - y) ** 2).mean() / (x.var() + y.var() + noise))
+    assert found == pytest.approx(worst, rel=1e-4)
