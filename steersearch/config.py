@@ -12,7 +12,7 @@ from typing import Any, Literal, get_args
 
 from platformdirs import user_config_path
 
-from steersearch.core.errors import SettingError
+from steersearch.core.errors import ArgumentError, SettingError
 from steersearch.core.files import as_path, read_regular, user_folder, write_output
 from steersearch.core.objects import is_uri
 
@@ -74,7 +74,13 @@ def settings_file() -> Path | None:
 
 def read_settings() -> Settings:
     """The settings of the file, and the defaults of others. Raises SettingError for a file that cannot be used."""
-    return Settings(**{name: _checked(name, value) for name, value in values_in_file().items()})
+    try:
+        return Settings(**{name: _checked(name, value) for name, value in values_in_file().items()})
+    except ArgumentError as error:
+        change = f"steersearch config set {error.name} VALUE, or " if error.name in NAMES else ""
+        said = f"{error.name} = {_shown(error.value)}: {error.reason}"
+        way_out = f"{change}steersearch config unset {error.name}"
+        raise SettingError(f"{settings_file()}: {said}; {way_out}") from None
 
 
 def values_in_file() -> dict[str, Any]:
@@ -96,7 +102,7 @@ def values_in_file() -> dict[str, Any]:
 def change(name: str, value: object | None) -> Path:
     """Set one value in the file, or remove it if None; all else stays, comments included. Returns the file.
 
-    Raises SettingError, OutputError.
+    Raises ArgumentError for a name or value that is none, SettingError for a file that cannot be used, OutputError.
     """
     file = settings_file()
     if file is None:
@@ -107,7 +113,7 @@ def change(name: str, value: object | None) -> Path:
         checked = _checked(name, value)
         after[name] = list(checked) if isinstance(checked, tuple) else checked
     elif name not in before:
-        _refuse_unknown(name, "")
+        refuse_unknown(name)
     lines = file.read_text("utf-8-sig").splitlines() if before or file.exists() else []
     start, end = _lines_of(name, lines, before)
     lines[start:end] = [] if value is None else [f"{name} = {_toml(after[name])}"]
@@ -151,23 +157,26 @@ def _toml(value: object) -> str:
 # -------------------------------------------------------------------------------------------------------------- checks
 
 
+def refuse_unknown(name: str) -> None:
+    """Raise ArgumentError if there is no such setting."""
+    if name not in NAMES:
+        raise ArgumentError("NAME", name, _no_setting(name))
+
+
 def _checked(name: str, value: object) -> Any:
-    """The value as `Settings` has it. Raises SettingError."""
-    _refuse_unknown(name, value)
+    """The value as `Settings` has it. Raises ArgumentError."""
+    if name not in NAMES:
+        raise ArgumentError(name, value, _no_setting(name))
     try:
         return _CHECKS[name](value)
     except ValueError as error:
-        way_out = f"steersearch config set {name} VALUE, or steersearch config unset {name}"
-        raise SettingError(f"{settings_file()}: {name} = {_shown(value)}: {error}; {way_out}") from None
+        raise ArgumentError(name, value, str(error)) from None
 
 
-def _refuse_unknown(name: str, value: object) -> None:
-    if name not in NAMES:
-        near = difflib.get_close_matches(name, NAMES, n=1)
-        meant = f' (did you mean "{near[0]}"?)' if near else ""
-        given = f"{settings_file()}: {name} = {_shown(value)}" if value else name
-        way_out = f"; steersearch config unset {name}" if value else ""
-        raise SettingError(f"{given}: no such setting{meant}; there are {', '.join(NAMES)}{way_out}")
+def _no_setting(name: str) -> str:
+    near = difflib.get_close_matches(name, NAMES, n=1)
+    meant = f' (did you mean "{near[0]}"?)' if near else ""
+    return f"no such setting{meant}; there are {', '.join(NAMES)}"
 
 
 def _shown(value: object) -> str:

@@ -13,7 +13,7 @@ from PIL import Image
 from steersearch.core.errors import ImageError, ImageRefusedError
 from steersearch.core.images import raw, reader
 from steersearch.core.images.limits import Limits
-from steersearch.core.images.reader import read_date, read_picture
+from steersearch.core.images.reader import SUFFIXES, read_date, read_picture
 from steersearch.core.preprocess import open_image
 from tests.small_dng import write_dng
 
@@ -51,7 +51,16 @@ def test_every_format_gives_its_picture_and_its_size(name: str, tmp_path: Path) 
 
 def test_of_several_pages_or_frames_the_first_is_taken(tmp_path: Path) -> None:
     pages = [Image.new("RGB", (8, 8), colour) for colour in ("lime", "blue", "red")]
-    for name in ("scan.tiff", "moving.gif", "moving.webp", "moving.png", "moving.avif"):
+    for name in (
+        "scan.tiff",
+        "moving.gif",
+        "moving.webp",
+        "moving.png",
+        "moving.apng",
+        "moving.avif",
+        "two.mpo",
+    ):
+        assert name.endswith(SUFFIXES)
         pages[0].save(tmp_path / name, save_all=True, append_images=pages[1:], lossless=True)
         assert mean_colour(open_image(tmp_path / name)) == pytest.approx([0, 255, 0], abs=6), name
 

@@ -42,6 +42,8 @@ def test_suffixes_count_in_any_case_and_other_files_are_not_images(tmp_path: Pat
         "8.bmp",
         "9.avif",
         "a.jp2",
+        "b.MPO",
+        "c.apng",
     ]
     put(tmp_path, *images, "notes.txt", "jpg", "movie.mp4", "picture.jpg.part", "x.xmp")
     scan = scan_folder(tmp_path)

@@ -25,7 +25,8 @@ R = TypeVar("R")
 
 HEIC_SUFFIXES = (".heic", ".heif", ".hif")
 PILLOW_SUFFIXES = (
-    ".jpg", ".jpeg", ".jpe", ".jfif", ".png", ".webp", ".gif", ".tif", ".tiff", ".bmp", ".avif", ".jp2", ".j2k",
+    ".jpg", ".jpeg", ".jpe", ".jfif", ".mpo", ".png", ".apng", ".webp", ".gif", ".tif", ".tiff", ".bmp", ".avif",
+    ".jp2", ".j2k",
 )  # fmt: skip
 SUFFIXES = (*PILLOW_SUFFIXES, *HEIC_SUFFIXES, *raw.SUFFIXES)
 

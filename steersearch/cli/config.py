@@ -10,7 +10,7 @@ import typer
 
 from steersearch import config
 from steersearch.cli.options import Json
-from steersearch.core.errors import SettingError
+from steersearch.core.errors import ArgumentError, SettingError
 from steersearch.core.objects import is_uri
 from steersearch.settings import LIBRARY_VARIABLE
 from steersearch.views import terminal
@@ -43,17 +43,20 @@ def command(
       steersearch config unset model
     """
     _refuse_misuse(action, name, value)
-    if action == "path":
-        terminal.line(str(_file()))
-    elif action == "set":
-        assert name is not None
-        assert value is not None
-        terminal.remark(f"{terminal.readable(config.change(name, _given(name, value)))}: {name} is set")
-    elif action == "unset":
-        assert name is not None
-        terminal.remark(f"{terminal.readable(config.change(name, None))}: {name} is not set")
-    else:
-        _show(name, as_json=as_json, alone=action == "get")
+    try:
+        if action == "path":
+            terminal.line(str(_file()))
+        elif action == "set":
+            assert name is not None
+            assert value is not None
+            terminal.remark(f"{terminal.readable(config.change(name, _given(name, value)))}: {name} is set")
+        elif action == "unset":
+            assert name is not None
+            terminal.remark(f"{terminal.readable(config.change(name, None))}: {name} is not set")
+        else:
+            _show(name, as_json=as_json, alone=action == "get")
+    except ArgumentError as error:
+        raise typer.BadParameter(str(error)) from error
 
 
 def _refuse_misuse(action: Action, name: str | None, value: list[str] | None) -> None:
@@ -88,8 +91,7 @@ def _show(name: str | None, *, as_json: bool, alone: bool) -> None:
         source = LIBRARY_VARIABLE if of_variable else str(_file()) if key in in_file else "default"
         rows.append((key, of_variable or getattr(chosen, key), source))
     if name is not None:
-        if name not in config.NAMES:
-            raise SettingError(f"{name}: no such setting; there are {', '.join(config.NAMES)}")
+        config.refuse_unknown(name)
         rows = [row for row in rows if row[0] == name]
     if as_json:
         for key, value, source in rows:
