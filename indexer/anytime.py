@@ -7,11 +7,12 @@ The search itself is the ordinary one, over the photos that have a vector.
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable, Container, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, closing
 from dataclasses import dataclass, field
-from itertools import chain
+from functools import cached_property
 from time import monotonic
+from typing import Any
 
 import numpy as np
 
@@ -22,7 +23,7 @@ from steersearch.core.prompts import EncodedPrompt, Reading
 from steersearch.core.vectors import Floats
 from steersearch.indexer.build import COMMIT_SECONDS
 from steersearch.indexer.embedder import Embedder, QueryFeatures, known_identity
-from steersearch.indexer.filters import Mask
+from steersearch.indexer.filters import Mask, is_in, places_in
 from steersearch.indexer.galleries import Galleries
 from steersearch.indexer.manifest import (
     PromptIndex,
@@ -35,10 +36,10 @@ from steersearch.indexer.prompt_features import features_of
 from steersearch.indexer.query_photo import AnyQuery
 from steersearch.indexer.query_terms import Focus, shares_of
 from steersearch.indexer.regions import RegionSnapshot
-from steersearch.indexer.schema import is_heatmap, unpack_heatmap
-from steersearch.indexer.shortlist import Known, Shortlist, evenly_spread
+from steersearch.indexer.schema import from_stored, integers, is_heatmap, numbers, unpack_heatmap
+from steersearch.indexer.shortlist import Known, Rows, Shortlist, evenly_spread
 from steersearch.indexer.store import Store, Vector, date_at
-from steersearch.indexer.work import Finished, IndexedPhoto, Job, Steering
+from steersearch.indexer.work import Candidate, Finished, IndexedPhoto, Job, Steering
 from steersearch.indexer.writers import writing
 
 
@@ -51,6 +52,30 @@ class Guess:
     image_id: str
     score: float
     date: CaptureDate | None
+
+
+@dataclass(frozen=True)
+class Lacking:
+    """The contents that are to be steered, sorted by path; item i is a content and its first path.
+
+    photos: pyarrow table of PHOTO_COLUMNS, a row for each.  rows: (n,), of each in the region arrays; -1 where it has
+    no regions.
+    """
+
+    photos: Any
+    rows: Rows
+
+    def __len__(self) -> int:
+        return len(self.rows)
+
+    def __getitem__(self, number: int) -> Candidate:
+        image_id, path = (self.photos.column(name)[number].as_py() for name in ("image_id", "path"))
+        return image_id, from_stored(path)
+
+    @cached_property
+    def with_regions(self) -> Rows:
+        """The numbers of those that have regions."""
+        return np.flatnonzero(self.rows >= 0)
 
 
 @dataclass(frozen=True)
@@ -163,34 +188,27 @@ class LikeliestFirst:
             except LibraryPlaceError as error:
                 self._may_write, self._refused = False, error
             snapshot = self._galleries.regions(UnsteeredIndex.beside(self._indexes[0]).key)
-            path_of = self._missing(snapshot)  # a wrong filter is refused before anything is kept
+            lacking = self._lacking(snapshot)  # a wrong filter is refused before anything is kept
             self._features = [self._encoded(index) for index in self._indexes]
-            if not path_of:
+            if not len(lacking):
                 return Steered(unkept=self._unkept())
             if self._query is not None:
                 self._queries = self._query.features(self._indexes, self._features, patches=True)
             self._deadline = np.inf if budget_s is None else monotonic() + budget_s
-            row_of = _rows_of_contents(snapshot, path_of)
-            shortlist = self._shortlist(snapshot, row_of)
-            content_at = {row: image_id for image_id, row in row_of.items()}
-            ordered: Iterator[str] = iter(())
-            if shortlist is not None:
-                ordered = (content_at[row] for row in shortlist)
-            others = [image_id for image_id in path_of if image_id not in row_of]
-            rest = (others[number] for number in evenly_spread(len(others)))
+            shortlist = self._shortlist(snapshot, lacking)
             self._progress = Progress(progress, self._deadline)
-            self._progress.start(len(path_of))
+            self._progress.start(len(lacking))
             try:
-                done, unreadable = self._run(path_of, chain(ordered, rest), shortlist, row_of)
+                done, unreadable = self._run(lacking, shortlist)
             finally:  # an interrupted query keeps what it computed
                 self._commit()
-            guesses = () if done else self._guesses(k, snapshot, shortlist, path_of, content_at)
+            guesses = () if done else self._guesses(k, shortlist, lacking)
         is_informed = shortlist is not None and shortlist.is_informed
         return Steered(
             photos=done,
-            missing=len(path_of) - done,
+            missing=len(lacking) - done,
             unreadable=unreadable,
-            by_regions=is_informed and 2 * len(row_of) >= len(path_of),
+            by_regions=is_informed and 2 * len(lacking.with_regions) >= len(lacking),
             guesses=guesses,
             unkept=self._unkept(),
             remarks=frozenset(self._remarks),
@@ -212,26 +230,24 @@ class LikeliestFirst:
 
         return features_of(self._place, index, encode)
 
-    def _missing(self, snapshot: RegionSnapshot) -> dict[str, str]:
-        """The contents that lack a vector under some focus, each with one of its paths, sorted by path."""
-        known = [self._store.embedded_ids(index.key) for index in self._indexes]
+    def _lacking(self, snapshot: RegionSnapshot) -> Lacking:
+        """The contents that lack a vector under some focus."""
+        ids = snapshot.photos.column("image_id")
+        has_all = np.all([is_in(ids, self._store.embedded(index.key)) for index in self._indexes], axis=0)
         passing = self._passing(snapshot)
-        photos = zip(snapshot.image_ids, snapshot.paths, strict=True)
-        path_of: dict[str, str] = {}
-        for number, (image_id, path) in enumerate(photos):
-            if (passing is None or passing[number]) and not all(image_id in ids for ids in known):
-                path_of.setdefault(image_id, path)
-        return path_of
+        chosen = np.flatnonzero(~has_all if passing is None else ~has_all & passing)
+        chosen = chosen[_first_of_each(ids.take(integers(chosen)))]
+        return Lacking(snapshot.photos.take(integers(chosen)), snapshot.rows[chosen])
 
-    def _shortlist(self, snapshot: RegionSnapshot, row_of: dict[str, int]) -> Shortlist | None:
-        if snapshot.arrays is None or not row_of:
+    def _shortlist(self, snapshot: RegionSnapshot, lacking: Lacking) -> Shortlist | None:
+        rows = lacking.rows[lacking.with_regions]
+        if snapshot.arrays is None or not len(rows):
             return None
         self._grid = snapshot.arrays.patches.shape[1:]
         num_photos = 0 if self._query is None else len(self._query.photos)
         shape = (num_photos * self._grid[0], self._grid[1], len(snapshot.arrays.mean))
         if any(query.patches is None or query.patches.shape != shape for query in self._queries):
             return None  # regions of another model
-        rows = np.array(list(row_of.values()), dtype=np.int64)
         if self._query is None:
             return Shortlist(snapshot.arrays, rows, None, steered=self._steered_before(snapshot))
         return Shortlist(snapshot.arrays, rows, self._queries, self._shares)
@@ -242,32 +258,19 @@ class LikeliestFirst:
         presence = gallery.presence
         falling = np.argsort(-presence, kind="stable")[: int((~np.isnan(presence)).sum())]
         others = np.random.default_rng(0).permutation(falling[RECALLED // 2 :])
-        chosen = [*falling[: RECALLED // 2], *others[: RECALLED // 2]]
-        ids = gallery.photos.column("image_id")
-        number_of = {ids[int(number)].as_py(): int(number) for number in chosen}
-        row_of = _rows_of_contents(snapshot, number_of)
-        if not row_of:
+        chosen = np.array([*falling[: RECALLED // 2], *others[: RECALLED // 2]], dtype=np.int64)
+        ids = gallery.photos.column("image_id").take(integers(chosen))
+        places = places_in(ids, snapshot.photos.column("image_id"))
+        rows = np.where(places < 0, -1, snapshot.rows[places])
+        kept = [number for number in _first_of_each(ids) if rows[number] >= 0]
+        packed = gallery.photos.column("heatmap").take(integers(chosen[kept])).to_pylist()
+        if not kept or not all(is_heatmap(one) and unpack_heatmap(one).shape == self._grid for one in packed):
             return None
-        heatmaps = gallery.photos.column("heatmap")
-        numbers = [number_of[image_id] for image_id in row_of]
-        packed = [heatmaps[number].as_py() for number in numbers]
-        if not all(is_heatmap(one) and unpack_heatmap(one).shape == self._grid for one in packed):
-            return None
-        return Known(
-            np.array(list(row_of.values()), dtype=np.int64),
-            np.stack(list(map(unpack_heatmap, packed))),
-            presence[numbers],
-        )
+        return Known(rows[kept], np.stack(list(map(unpack_heatmap, packed))), presence[chosen[kept]])
 
     # steering
 
-    def _run(
-        self,
-        path_of: dict[str, str],
-        order: Iterator[str],
-        shortlist: Shortlist | None,
-        row_of: dict[str, int],
-    ) -> tuple[int, int]:
+    def _run(self, lacking: Lacking, shortlist: Shortlist | None) -> tuple[int, int]:
         """Returns the numbers of contents that were steered, and that could not be read."""
         if self._folders.are_gone:
             return 0, 0
@@ -280,27 +283,38 @@ class LikeliestFirst:
             batch_size=min(LESSON, self._embedder.batch_size),
             limits=_ALLOWED,
         )
-        candidates = ((image_id, path_of[image_id]) for image_id in order)
+        self._number_of: dict[str, int] = {}
+        candidates = self._candidates(lacking, shortlist)
         done, unreadable, committed_at = 0, 0, monotonic()
         with closing(self._steering.steer(job, self._embedder, candidates, self._deadline)) as batches:
             for finished in batches:
                 steered = sum(isinstance(result, IndexedPhoto) for result in finished.results)
                 done, unreadable = done + steered, unreadable + len(finished.results) - steered
-                self._take(finished, shortlist, row_of)
+                self._take(finished, shortlist)
                 if monotonic() - committed_at > COMMIT_SECONDS:
                     self._commit()
                     committed_at = monotonic()
         return done, unreadable
 
-    def _take(self, finished: Finished, shortlist: Shortlist | None, row_of: dict[str, int]) -> None:
+    def _candidates(self, lacking: Lacking, shortlist: Shortlist | None) -> Iterator[Candidate]:
+        """All contents, the likeliest first; then those without regions."""
+        for number in shortlist or ():
+            candidate = lacking[int(lacking.with_regions[number])]
+            self._number_of[candidate[0]] = number
+            yield candidate
+        others = np.arange(len(lacking)) if shortlist is None else np.flatnonzero(lacking.rows < 0)
+        for number in others[evenly_spread(len(others))]:
+            yield lacking[int(number)]
+
+    def _take(self, finished: Finished, shortlist: Shortlist | None) -> None:
         self._remarks |= finished.remarks
         vectors = [finished.vectors.get(index.key, []) for index in self._indexes]
         for index, found in zip(self._indexes, vectors, strict=True):
             self._vectors[index.key] += found
-        known = [i for i, vector in enumerate(vectors[0]) if vector.image_id in row_of]
+        known = [i for i, vector in enumerate(vectors[0]) if vector.image_id in self._number_of]
         if shortlist is not None and known and vectors[0][0].heatmap.shape == self._grid:
             shortlist.learn(
-                [row_of[vectors[0][i].image_id] for i in known],
+                [self._number_of[vectors[0][i].image_id] for i in known],
                 [np.stack([found[i].heatmap for i in known]) for found in vectors],
                 [self._scores(f, [found[i] for i in known]) for f, found in enumerate(vectors)],
             )
@@ -352,31 +366,23 @@ class LikeliestFirst:
             key: Unkept(tuple(vectors), self._readings.get(key)) for key, vectors in self._vectors.items()
         }
 
-    def _guesses(
-        self,
-        k: int,
-        snapshot: RegionSnapshot,
-        shortlist: Shortlist | None,
-        path_of: dict[str, str],
-        content_at: dict[int, str],
-    ) -> tuple[Guess, ...]:
+    def _guesses(self, k: int, shortlist: Shortlist | None, lacking: Lacking) -> tuple[Guess, ...]:
         """The best by regions alone, if the search would find nothing under some focus."""
         if (
             self._query is None
             or shortlist is None
-            or all(self._store.embedded_ids(index.key) for index in self._indexes)
+            or all(len(self._store.embedded(index.key)) for index in self._indexes)
         ):
             return ()
-        number_of = {path: number for number, path in enumerate(snapshot.paths)}
 
-        def guess(content: str, score: float) -> Guess:
-            path = path_of[content]
-            return Guess(path, content, score, date_at(snapshot.photos, number_of[path]))
+        def guess(number: int, score: float) -> Guess:
+            content, path = lacking[number]
+            return Guess(path, content, score, date_at(lacking.photos, number))
 
-        return tuple(guess(content_at[row], score) for row, score in shortlist.best(k))
+        return tuple(guess(int(lacking.with_regions[number]), score) for number, score in shortlist.best(k))
 
 
-def _rows_of_contents(snapshot: RegionSnapshot, contents: Container[str]) -> dict[str, int]:
-    """The rows of these contents in the arrays, for those that have one."""
-    pairs = zip(snapshot.image_ids, snapshot.rows.tolist(), strict=True)
-    return {image_id: row for image_id, row in pairs if row >= 0 and image_id in contents}
+def _first_of_each(ids: Any) -> Rows:
+    """The numbers of the first of each text of an Arrow column, ascending."""
+    codes = ids.combine_chunks().dictionary_encode().indices
+    return np.unique(numbers(codes, np.int32), return_index=True)[1]

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import re
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from datetime import date, datetime
 from pathlib import Path
@@ -200,11 +200,11 @@ def _by_file(photos: Any) -> Mask:
     return mask_of(photos.column("taken_at").is_null())
 
 
-def is_in(column: Any, values: Iterable[str]) -> Mask:
-    """Which values of a text column are among `values`."""
+def is_in(column: Any, values: Any) -> Mask:
+    """Which texts of a column are in another one."""
     import pyarrow.compute as compute
 
-    return mask_of(compute.is_in(column, value_set=pa.array(values, pa.string())))
+    return mask_of(compute.is_in(column, value_set=values))
 
 
 def places_in(column: Any, values: Any) -> npt.NDArray[np.int64]:

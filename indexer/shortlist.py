@@ -28,7 +28,7 @@ QUERY_PATCHES = 3
 POOL = 4096  # photos whose order is learned; the others keep the order of late interaction
 FIRST_LESSON = 32  # photos steered before the first fit
 GROWTH = 1.6  # factor from one refit to the next
-_CHUNK = 512  # photos whose regions a thread converts to float32 at once
+_CHUNK = 512  # photos, the task of a thread
 _THREADS = min(8, cpu_count() or 1)
 _WHERE, _SCORE = 0.01, 0.3  # strengths of the two ridge regressions
 _GOLDEN = (5**0.5 - 1) / 2
@@ -45,7 +45,8 @@ class Known:
 
 
 class Shortlist:
-    """The photos `rows` of `arrays`, likeliest first. Iterating yields each once, in the order of the latest fit.
+    """The photos in `rows` of `arrays`, likeliest first. Iterating yields each once, by its place in `rows`, in the
+    order of the latest fit.
 
     queries: the query photo under each focus, with its patches, of several photos stacked; None: no query photo, and
         one focus.
@@ -65,8 +66,7 @@ class Shortlist:
         rows = rows if steered is None else np.concatenate([rows, steered.rows])
         each = zip(queries or (None,), shares, strict=True)
         self._lessons = [_Lesson(arrays, rows, query, share) for query, share in each]
-        self._rows, self._has_query = rows, queries is not None
-        self._position = {int(row): position for position, row in enumerate(rows)}
+        self._has_query = queries is not None
         self.scores = np.sum([lesson.share * lesson.matches for lesson in self._lessons], axis=0)
         if queries is None:
             self._order = evenly_spread(num_left)
@@ -79,15 +79,15 @@ class Shortlist:
         self._taken = np.arange(len(rows)) >= num_left
         self._next, self._due = 0, FIRST_LESSON
         if steered is not None:
-            self.learn(steered.rows.tolist(), [steered.heatmaps], [steered.scores])
+            self.learn(range(num_left, len(rows)), [steered.heatmaps], [steered.scores])
 
     def __iter__(self) -> Iterator[int]:
-        """Rows of `arrays`; every fit reorders the remaining ones."""
+        """Every fit reorders the remaining ones."""
         while self._next < len(self._order):
-            position = int(self._order[self._next])
+            number = int(self._order[self._next])
             self._next += 1
-            self._taken[position] = True
-            yield int(self._rows[position])
+            self._taken[number] = True
+            yield number
 
     @property
     def is_informed(self) -> bool:
@@ -95,15 +95,14 @@ class Shortlist:
         return self._has_query or self._lessons[0].num_photos >= FIRST_LESSON
 
     def best(self, count: int) -> list[tuple[int, float]]:
-        """The rows that match the query best by late interaction, with scores."""
+        """The numbers of the photos that match the query best by late interaction, with scores."""
         best = np.argsort(-self.scores, kind="stable")[:count]
-        return [(int(self._rows[position]), float(self.scores[position])) for position in best]
+        return [(int(number), float(self.scores[number])) for number in best]
 
-    def learn(self, rows: Sequence[int], heatmaps: Sequence[Floats], scores: Sequence[Floats]) -> None:
-        """Add steered photos. heatmaps: per focus (len(rows), Hp, Wp).  scores: per focus (len(rows),)."""
-        positions = np.array([self._position[row] for row in rows], dtype=np.int64)
+    def learn(self, numbers: Sequence[int], heatmaps: Sequence[Floats], scores: Sequence[Floats]) -> None:
+        """Add steered photos. heatmaps: per focus (len(numbers), Hp, Wp).  scores: per focus (len(numbers),)."""
         for lesson, maps, given in zip(self._lessons, heatmaps, scores, strict=True):
-            lesson.add(positions, maps, given)
+            lesson.add(np.array(numbers, dtype=np.int64), maps, given)
         if self._lessons[0].num_photos >= self._due and self._next < len(self._order):
             self._due = int(self._lessons[0].num_photos * GROWTH)
             self._reorder()
@@ -155,20 +154,20 @@ class _Lesson:
         return len(self._photos)
 
     def read(self, pool: Rows) -> None:
-        """Load the sizes of the regions of the photos at these positions, for `guesses`."""
+        """Load the sizes of the regions of the photos with these numbers, for `guesses`."""
         self._pool = pool
         self._pool_sizes = _sizes(self._arrays.patches[self._rows[pool]], self._arrays.vectors.shape[1])
 
-    def add(self, positions: Rows, heatmaps: Floats, scores: Floats) -> None:
-        regions = self._arrays.unit_vectors(self._rows[positions])
-        patches = self._arrays.patches[self._rows[positions]]
+    def add(self, numbers: Rows, heatmaps: Floats, scores: Floats) -> None:
+        regions = self._arrays.unit_vectors(self._rows[numbers])
+        patches = self._arrays.patches[self._rows[numbers]]
         sizes = _sizes(patches, regions.shape[1])
-        for i, position in enumerate(positions):
+        for i, number in enumerate(numbers):
             heat = np.bincount(patches[i].ravel(), heatmaps[i].ravel(), minlength=len(sizes[i]))
             there = sizes[i] > 0
             size, vectors = sizes[i][there], regions[i][there]
             per_patch = np.log(np.maximum(heat[there] / size, _FAINT))
-            self._photos.append(int(position))
+            self._photos.append(int(number))
             self._focused.append(heat[there].astype(np.float32) @ vectors)
             self._inputs.append(vectors - size @ vectors / size.sum())
             self._heat.append(per_patch - size @ per_patch / size.sum())
@@ -188,8 +187,8 @@ class _Lesson:
         inputs = np.column_stack([inputs, (matches - matches.mean()) * scale])
         scores = np.array(self._scores, dtype=np.float32)
         score = _ridge(inputs, scores - scores.mean(), _SCORE)
-        directions = np.stack([where, score[:-1]], axis=1).astype(np.float32)  # (D, 2)
-        seen = _of_each(self._arrays, self._rows[self._pool], lambda regions: regions @ directions)
+        directions = np.stack([where, score[:-1]]).astype(np.float32)
+        seen = _of_each(self._rows[self._pool], lambda rows: self._arrays.products(rows, directions))
         logits = seen[..., 0] - seen[..., 0].max(axis=1, keepdims=True)
         shares = self._pool_sizes * np.exp(logits)
         shares /= shares.sum(axis=1, keepdims=True)
@@ -200,15 +199,14 @@ class _Lesson:
 def matches(arrays: RegionArrays, rows: Rows, vectors: Floats, weights: Floats) -> Floats:
     """(n,) for the photos in these rows: Σ over `vectors` (q, D), of `RegionArrays.centred`, of weight × the best
     cosine among the photo's regions."""
-    return _of_each(arrays, rows, lambda regions: (regions @ vectors.T).max(axis=1) @ weights)
+    return _of_each(rows, lambda some: arrays.products(some, vectors).max(axis=1) @ weights)
 
 
-def _of_each(arrays: RegionArrays, rows: Rows, compute: Callable[[Floats], Floats]) -> Floats:
-    """`compute` on the regions (b, R, D) float32 of the photos in these rows, in parts on several threads."""
+def _of_each(rows: Rows, compute: Callable[[Rows], Floats]) -> Floats:
+    """`compute` of all rows, in parts on several threads."""
     parts = np.array_split(rows, max(1, -(-len(rows) // _CHUNK)))
     with ThreadPoolExecutor(_THREADS) as pool:
-        found = list(pool.map(lambda part: compute(arrays.unit_vectors(part)), parts))
-    joined: Floats = np.concatenate(found).astype(np.float32)
+        joined: Floats = np.concatenate(list(pool.map(compute, parts))).astype(np.float32)
     return joined
 
 

@@ -378,13 +378,14 @@ def test_what_was_steered_teaches_what_is_likely() -> None:
     heat = (heat / heat.sum(axis=1, keepdims=True)).reshape(-1, 2, 2)
     best = set(np.argsort(-presence)[:20].tolist())
 
-    def taken_first(shortlist: Shortlist, limit: int) -> list[int]:
-        taken = list[int]()
-        for row in shortlist:
-            taken.append(row)
+    def taken_first(shortlist: Shortlist, limit: int, rows: list[int] | range = range(count)) -> list[int]:
+        numbers, taken = list[int](), list[int]()
+        for number in shortlist:
+            numbers.append(number)
+            taken.append(rows[number])
             if len(taken) % FIRST_LESSON == 0:
                 last = taken[-FIRST_LESSON:]
-                shortlist.learn(last, [heat[last]], [presence[last]])
+                shortlist.learn(numbers[-FIRST_LESSON:], [heat[last]], [presence[last]])
             if len(taken) == limit:
                 break
         return taken
@@ -400,10 +401,10 @@ def test_what_was_steered_teaches_what_is_likely() -> None:
     left = np.setdiff1d(np.arange(count), known)
     informed = Shortlist(arrays, left, None, steered=Known(known, heat[known], presence[known]))
     assert informed.is_informed
-    after = taken_first(informed, 50)
+    after = taken_first(informed, 50, left.tolist())
     assert not set(after) & set(known.tolist())
     assert len(best & {*after, *known.tolist()}) >= 15
-    assert sorted([*after, *informed]) == left.tolist()
+    assert sorted([*after, *(left[number] for number in informed)]) == left.tolist()
 
 
 def test_any_text_is_found_from_the_command_line(run: Run, indexed_photos: Path) -> None:

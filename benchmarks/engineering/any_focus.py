@@ -165,21 +165,21 @@ def answer(
     scores = gallery.embeddings[f] @ queries.embeddings[f, q]
     others = np.array([photo.path != queries.photos[q].path for photo in gallery.photos])
     top = np.argsort(np.where(others, -scores, np.inf), kind="stable")[:TOP]
-    photo_at = {int(row): photo for photo, row in enumerate(rows)}
-    row_of, rows = rows.tolist(), rows[others]
+    photo_at, rows = np.flatnonzero(others).tolist(), rows[others]
     query = QueryFeatures(
         queries.embeddings[f, q], queries.heatmaps[f, q], queries.patches[q].astype(np.float32)
     )
     shortlist = Shortlist(arrays, rows, [query])
-    alone = [photo_at[row] for row, _ in shortlist.best(len(rows))]
-    taken: list[int] = []
-    for row in shortlist:
-        taken.append(photo_at[row])
+    alone = [photo_at[number] for number, _ in shortlist.best(len(rows))]
+    numbers, taken = list[int](), list[int]()
+    for number in shortlist:
+        numbers.append(number)
+        taken.append(photo_at[number])
         if len(taken) >= shares[-1] * len(rows):
             break
         if len(taken) % BATCH == 0:
             last = taken[-BATCH:]
-            shortlist.learn([row_of[i] for i in last], [gallery.heatmaps[f, last]], [scores[last]])
+            shortlist.learn(numbers[-BATCH:], [gallery.heatmaps[f, last]], [scores[last]])
     sizes = [round(share * len(rows)) for share in shares]
     first = {"exact": int(top[0]), "regions": alone[0]}
     for share, size in zip(shares, sizes, strict=True):

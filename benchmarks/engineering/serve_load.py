@@ -51,7 +51,7 @@ def serving_the_demo(folder: Path, model: Path | None) -> Iterator[tuple[str, in
     model: a file, by which they are indexed; None: the bundled mini.
     """
     environment = os.environ | dict.fromkeys(
-        ("XDG_DATA_HOME", "XDG_STATE_HOME", "XDG_CACHE_HOME"), str(folder)
+        ("XDG_DATA_HOME", "XDG_STATE_HOME", "XDG_CACHE_HOME"), str(folder / "kept")
     )
 
     def run(*command: str) -> None:
