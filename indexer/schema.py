@@ -299,14 +299,10 @@ def checksums_of(rows: Any, columns: Sequence[str]) -> npt.NDArray[np.int64]:
     arrays = {column: rows.column(column).combine_chunks() for column in sorted(columns)}
     parts = [_texts({c: a for c, a in arrays.items() if not _is_bytes(kinds[c])}, len(rows))]
     parts += [_bytes(array, pa) for column, array in arrays.items() if _is_bytes(kinds[column])]
-    return np.fromiter((_crc(values) for values in zip(*parts, strict=True)), np.int64, len(rows))
-
-
-def _crc(values: Sequence[bytes]) -> int:
-    found = 0
-    for value in values:
-        found = crc32(value, found)
-    return found
+    found = map(crc32, parts[0])
+    for part in parts[1:]:
+        found = map(crc32, part, found)
+    return np.fromiter(found, np.int64, len(rows))
 
 
 def _is_bytes(kind: Any) -> bool:
@@ -334,7 +330,8 @@ def _texts(arrays: Mapping[str, Any], count: int) -> list[bytes]:
             array = array.cast(pa.int64())
         named.append(compute.binary_join_element_wise(pa.scalar(name), array.cast(pa.string()), "="))
     joined = compute.binary_join_element_wise(*named, "\0", null_handling="skip")
-    return [text.encode() for text in joined.to_pylist()] if named else [b""] * count
+    found: list[bytes] = joined.cast(pa.binary()).to_pylist() if named else [b""] * count
+    return found
 
 
 # ----------------------------------------------------- columns as NumPy arrays; pyarrow's own way imports pandas
