@@ -21,7 +21,7 @@ from typing import IO, Any
 
 from platformdirs import user_cache_path
 
-from steersearch.core.errors import ArgumentError, OutputError
+from steersearch.core.errors import ArgumentError, OutputError, SteerSearchError
 from steersearch.core.objects import ObjectPath, opened_object
 
 # ----------------------------------------------------------------------------------------- written whole or not at all
@@ -46,6 +46,8 @@ def write_output(path: Path, write: Callable[[IO[bytes]], object]) -> None:
     """`write_atomically` to a file that the user named. Raises OutputError with the reason."""
     try:
         write_atomically(path, write)
+    except SteerSearchError:  # of what `write` reads
+        raise
     except OSError as error:
         raise OutputError(path, error.strerror or str(error)) from error
 

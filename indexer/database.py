@@ -35,6 +35,13 @@ _ROW = "row number"
 FOLDER = "lance"  # of the tables, within a library
 # Bytes of what LanceDB remembers of files and versions: a long run would add up to 1 GB.
 _CACHED = 2**24
+# What it reads ahead, in bytes and files, and the rows that it copies at once, unless a user's environment says: by
+# itself 2 GiB, 4 and 8,192, which is what `optimize` would take of rows of a few kB.
+_READ_AHEAD = {
+    "LANCE_DEFAULT_IO_BUFFER_SIZE": f"{2**25}",
+    "LANCE_DEFAULT_FRAGMENT_READAHEAD": "2",
+    "LANCE_DEFAULT_BATCH_SIZE": "512",
+}
 _READS = 5  # of a table whose files vanish meanwhile
 
 
@@ -147,8 +154,7 @@ class Database:
 
     @cached_property
     def _connection(self) -> Any:
-        import lancedb
-
+        lancedb = _lancedb()
         session = lancedb.Session(index_cache_size_bytes=_CACHED, metadata_cache_size_bytes=_CACHED)
         return lancedb.connect(
             str(self._place / FOLDER), storage_options=lance_options(self._place), session=session
@@ -160,10 +166,8 @@ def selected_rows(table: Any, condition: str) -> npt.NDArray[np.int64]:
 
     Raises many types for an invalid condition.
     """
-    import lancedb
-
     numbered = table.append_column(_ROW, pa.array(np.arange(len(table))))
-    in_memory = lancedb.connect("memory://").create_table("rows", numbered)
+    in_memory = _lancedb().connect("memory://").create_table("rows", numbered)
     whole = f"({condition})"  # without parentheses "a = 1 b = 2" would be read as "a = 1"
     query = in_memory.search().where(whole).select([_ROW]).limit(max(len(table), 1))
     rows: npt.NDArray[np.int64] = query.to_arrow().column(_ROW).to_numpy()
@@ -188,6 +192,15 @@ def versions(place: Path, name: str) -> list[str]:
     except (FileNotFoundError, NotADirectoryError):
         return []
     return sorted(file for file in files if file.endswith(".manifest"))
+
+
+def _lancedb() -> Any:
+    """LanceDB, imported late."""
+    for variable, value in _READ_AHEAD.items():
+        os.environ.setdefault(variable, value)
+    import lancedb
+
+    return lancedb
 
 
 def _folders(folder: Path) -> Iterator[Path]:

@@ -6,6 +6,7 @@ imports faiss, lazily.
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from functools import cached_property
 from pathlib import Path
 from typing import IO, Any
@@ -213,13 +214,13 @@ def _as_batch(query: Floats) -> Floats:
     return np.ascontiguousarray(query, dtype=np.float32)[None]
 
 
-def flat_file(vectors: Floats) -> bytes:
-    """(n, dim) float32 as a file that `faiss.read_index` reads: a flat index of inner products, ids 0 to n - 1."""
+def write_flat(file: IO[bytes], dim: int, parts: Iterable[Floats]) -> None:
+    """(m, dim) float32 vectors as a file that `faiss.read_index` reads: a flat index of inner products, ids from 0."""
     faiss = _faiss()
-    index = faiss.IndexFlatIP(vectors.shape[1])
-    index.add(vectors)
-    serialized: npt.NDArray[np.uint8] = faiss.serialize_index(index)
-    return serialized.tobytes()
+    index = faiss.IndexFlatIP(dim)
+    for vectors in parts:
+        index.add(vectors)
+    faiss.write_index(index, faiss.PyCallbackIOWriter(file.write))
 
 
 def _faiss() -> Any:

@@ -8,9 +8,10 @@ from __future__ import annotations
 
 import hashlib
 import logging
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import suppress
 from dataclasses import dataclass, fields
+from functools import partial
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -312,13 +313,31 @@ def region_snapshot_is_true(place: Path, key: str) -> bool:
         kept = _read(place, key, name)
     except (FileNotFoundError, DamagedFileError):
         return False
-    made = _in_memory(place, key, name)
-    if not kept.photos.equals(made.photos) or (kept.arrays is None) != (made.arrays is None):
+    return _with_gallery(place, key, partial(_agrees, kept))
+
+
+def _agrees(kept: RegionSnapshot, gallery: UnsteeredGallery) -> bool:
+    """Whether a snapshot holds these features."""
+    arrays, made = kept.arrays, _Arrays(gallery)
+    if not kept.photos.equals(gallery.photos) or (arrays is None) != (gallery.count == 0):
         return False
-    return all(
-        np.array_equal(getattr(kept.arrays, field.name), getattr(made.arrays, field.name))
-        for field in (fields(RegionArrays) if made.arrays is not None else ())
+    return arrays is None or (
+        _are(arrays.patches, made.patches())
+        and _are(arrays.vectors, made.vectors())
+        and _are(arrays.embeddings, (part.embeddings for part in gallery.parts()))
+        and np.array_equal(arrays.mean, made.mean)
+        and np.array_equal(arrays.scale, made.scale)
     )
+
+
+def _are(rows: npt.NDArray[Any], parts: Iterable[npt.NDArray[Any]]) -> bool:
+    """Whether the parts, one after the other, are these rows."""
+    start = 0
+    for part in parts:
+        if not np.array_equal(rows[start : start + len(part)], part):
+            return False
+        start += len(part)
+    return start == len(rows)
 
 
 def _make(place: Path, key: str, name: str) -> RegionSnapshot:

@@ -63,6 +63,7 @@ logger = logging.getLogger(__name__)
 # no more than 60 ms, which nobody notices; beyond, an IVF index is worth minutes of building and missed neighbours.
 APPROXIMATE_FROM = 200_000
 SAMPLE = 1024
+_ROWS = 2048  # read at once
 SNAPSHOTS = "snapshots"
 _FORMAT = "vectors as npy, with checksums, dates with sources, recall"  # part of file names: a new format, new files
 _MISSING, _DAMAGED, _RECALL = b"steersearch:missing", b"steersearch:damaged", b"steersearch:recall"
@@ -356,8 +357,8 @@ def _agrees(kept: Snapshot, gallery: GalleryParts) -> bool:
 
 
 def kept_vectors(place: Path, key: str) -> Iterator[Any]:
-    """The rows of a prompt table, without checksums, from every intact snapshot, set aside or not. Even old ones are
-    valid, since a content's vector under a prompt never changes."""
+    """Rows of a prompt table, without checksums, some at a time, from every intact snapshot, set aside or not. Even old
+    ones are valid, since a content's vector under a prompt never changes."""
 
     for folder in (place, *sorted((place / ASIDE).glob("*"), reverse=True)):
         for arrow in sorted((folder / SNAPSHOTS / key).glob("*.arrow")):
@@ -368,7 +369,8 @@ def kept_vectors(place: Path, key: str) -> Iterator[Any]:
                     continue
                 embedding = pa.FixedSizeListArray.from_arrays(pa.array(vectors.ravel()), vectors.shape[1])
                 rows = kept.table.select(["image_id", "heatmap", "presence"])
-                yield rows.append_column("embedding", embedding)
+                rows = rows.append_column("embedding", embedding)
+                yield from (rows.slice(start, _ROWS) for start in range(0, len(rows), _ROWS))
 
 
 def remove_snapshot(place: Path, key: str) -> None:

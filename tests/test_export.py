@@ -18,7 +18,7 @@ from PIL import Image
 
 from steersearch.core.errors import ArgumentError, OutputError
 from steersearch.indexer.care import export
-from steersearch.indexer.care.export import export_table, table_of
+from steersearch.indexer.care.export import export_parts, table_of
 from tests.toy_embedder import ToyEmbedder, save_photo, vector_of
 from tests.toy_library import Library
 
@@ -37,6 +37,10 @@ def table(tmp_path: Path) -> Any:
     library.index(ToyEmbedder(), ["red"])
     (index,) = library.prompts()
     return table_of(library.place, library._folders.now, index)
+
+
+def export_table(table: Any, path: Path, named: str | None = None, *, force: bool = False) -> list[Path]:
+    return export_parts(lambda: [table], path, named, force=force)
 
 
 def test_the_table(table: Any) -> None:
@@ -129,7 +133,7 @@ def test_what_cannot_be_written(table: Any, tmp_path: Path, monkeypatch: pytest.
     with pytest.raises(ArgumentError, match="must be one of parquet, arrow"):
         export_table(table, tmp_path / "x.parquet", "csv")
 
-    def full(table: Any, file: Any) -> None:
+    def full(parts: Any, file: Any) -> None:
         file.write(b"half")
         raise OSError(28, "No space left on device")
 

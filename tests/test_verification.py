@@ -13,6 +13,7 @@ import pyarrow as pa
 import pytest
 
 from steersearch.core.errors import LibraryBusyError
+from steersearch.indexer import snapshot
 from steersearch.indexer.care.tables import Tables
 from steersearch.indexer.care.verify import Finding
 from steersearch.indexer.manifest import features_file
@@ -95,6 +96,17 @@ def test_bad_vectors_are_set_aside_and_taken_from_the_snapshot(library: Library)
     repaired = library.verify(repair=True)
     assert [f.is_problem for f in repaired] == [False] * 4
     assert repaired[0].advice.startswith("set aside, what was lost is made again by: steersearch index ")
+    assert_sound_again(library)
+
+
+def test_what_a_snapshot_has_is_copied_some_rows_at_a_time(
+    library: Library, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(snapshot, "_ROWS", 2)
+    key = library.find_prompt_index("red").key
+    assert [len(rows) for rows in snapshot.kept_vectors(library.place, key)] == [2, 2, 2]
+    shutil.rmtree(library.place / "lance" / f"prompt_{key}.lance")
+    assert [finding.is_repaired for finding in library.verify(repair=True)] == [True]
     assert_sound_again(library)
 
 

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import json
 import os
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import asdict, dataclass
+from functools import partial
+from itertools import chain
 from pathlib import Path
 from typing import IO, Any, Literal
 
@@ -15,14 +17,14 @@ import pyarrow.parquet
 from steersearch.core.errors import ArgumentError, OutputError
 from steersearch.core.files import why_no_folder, write_output
 from steersearch.core.prompts import Reading
-from steersearch.indexer.faiss_index import flat_file
+from steersearch.indexer.faiss_index import write_flat
 from steersearch.indexer.folders import Folders
 from steersearch.indexer.galleries import Galleries
 from steersearch.indexer.manifest import PromptIndex
 from steersearch.indexer.prompt_features import read_reading
 from steersearch.indexer.query_terms import Focus
-from steersearch.indexer.schema import DATE_COLUMNS
-from steersearch.indexer.store import Floats, Store
+from steersearch.indexer.schema import DATE_COLUMNS, PRESENCE, paths_in
+from steersearch.indexer.store import GalleryParts, Store, matrix_of
 
 Format = Literal["parquet", "arrow", "faiss"]
 FORMATS: dict[Format, str] = {
@@ -46,22 +48,29 @@ def table_of(place: Path, folders: Folders, index: PromptIndex) -> Any:
     schema's metadata, under "steersearch", as JSON, with "folders": paths by name, "of": how many photos the library
     has, with a vector or without, and what the model cannot read of the prompt.
     """
-    gallery = Store(place).gallery(index.key)
-    photos = gallery.photos
-    vectors = pa.FixedSizeListArray.from_arrays(pa.array(gallery.embeddings.ravel()), index.dim)
-    paths = [os.fsencode(path) for path in gallery.paths]
-    texts = [path.decode("utf-8", "replace") for path in paths]
-    raw = [None if text.encode() == path else path for text, path in zip(texts, paths, strict=True)]
-    made = {
-        "path": pa.array(texts, pa.string()),
-        "embedding": vectors,
-        "path_bytes": pa.array(raw, pa.binary()),
-    }
-    columns = {name: made[name] if name in made else photos.column(name) for name in COLUMNS}
+    return Store(place).with_gallery(
+        index.key, lambda gallery: pa.concat_tables(_parts(place, folders, index, gallery))
+    )
+
+
+def _parts(place: Path, folders: Folders, index: PromptIndex, gallery: GalleryParts) -> Iterator[Any]:
+    """The table of `table_of`, some rows at a time, at least an empty one."""
     reading = read_reading(place, index.key) or Reading()
     named = {folder.name: folder.path for folder in folders.all}
-    about = {**asdict(index), **reading.to_dict(), "folders": named, "of": len(paths) + gallery.missing}
-    return pa.table(columns, metadata={_ABOUT: json.dumps(about)})
+    of = gallery.count + gallery.missing
+    about = {_ABOUT: json.dumps({**asdict(index), **reading.to_dict(), "folders": named, "of": of})}
+    for photos in gallery.parts(["embedding", PRESENCE]):
+        vectors = pa.array(matrix_of(photos.column("embedding")).ravel())
+        paths = [os.fsencode(path) for path in paths_in(photos.column("path"))]
+        texts = [path.decode("utf-8", "replace") for path in paths]
+        raw = [None if text.encode() == path else path for text, path in zip(texts, paths, strict=True)]
+        made = {
+            "path": pa.array(texts, pa.string()),
+            "embedding": pa.FixedSizeListArray.from_arrays(vectors, index.dim),
+            "path_bytes": pa.array(raw, pa.binary()),
+        }
+        columns = {name: made[name] if name in made else photos.column(name) for name in COLUMNS}
+        yield pa.table(columns, metadata=about)
 
 
 @dataclass(frozen=True)
@@ -90,18 +99,26 @@ def format_of(path: Path, named: str | None) -> str:
     return _BY_SUFFIX[path.suffix.lower()]
 
 
-def export_table(table: Any, path: Path, named: str | None = None, *, force: bool = False) -> list[Path]:
-    """Write a table of `table_of` to `path`; returns the files, each written atomically.
+def export_parts(
+    parts: Callable[[], Iterable[Any]], path: Path, named: str | None = None, *, force: bool = False
+) -> list[Path]:
+    """Write a table of `table_of`, which comes in parts, to `path`; returns the files, each written atomically.
 
-    named: one of FORMATS; None: by the suffix.  force: replace existing files.
-    A format for vectors only gets a second file, <stem>.rows.jsonl, with the other columns of vector i in line i.
-    Raises ArgumentError, OutputError.
+    See `export_index`, for which of the formats has two files, and for what is raised.
     """
+    form, files = format_of(path, named), _free_files(path, named, force)
+    if form in _BESIDE:
+        write_output(files[0], lambda file: _write_rows(parts(), file))
+    write_output(path, lambda file: _WRITERS[form](parts(), file))
+    return files
+
+
+def _free_files(path: Path, named: str | None, force: bool) -> list[Path]:
+    """The files to write. Raises ArgumentError, OutputError."""
     form = format_of(path, named)
     if not path.name:
         raise OutputError(path, "it is a folder")
-    rows = path.with_suffix(".rows.jsonl")
-    files = [rows, path] if form in _BESIDE else [path]
+    files = [path.with_suffix(".rows.jsonl"), path] if form in _BESIDE else [path]
     for file in files:
         reason = why_no_folder(file)
         if reason is not None:
@@ -110,9 +127,6 @@ def export_table(table: Any, path: Path, named: str | None = None, *, force: boo
             raise OutputError(file, "it is a folder")
         if file.exists() and not force:
             raise OutputError(file, "it exists; replace it with --force")
-    if form in _BESIDE:
-        write_output(rows, lambda file: _write_rows(table, file))
-    write_output(path, lambda file: _WRITERS[form](table, file))
     return files
 
 
@@ -125,20 +139,21 @@ def export_index(
     *,
     force: bool = False,
 ) -> Exported:
-    """Write the first of the indexes of this prompt, see `export_table`."""
-    index = indexes[0]
-    table = table_of(galleries.place, galleries.folders, index)
-    files = export_table(table, path, named, force=force)
-    of = table.num_rows + galleries.of(index).missing
-    focus = Focus(prompt, 1.0, tuple(indexes), galleries.reading(index))
-    return Exported(tuple(files), table.num_rows, of, focus)
+    """Write the first of the indexes of this prompt, as `table_of` has it, some rows at a time.
 
+    named: one of FORMATS; None: by the suffix.  force: replace existing files.
+    A format for vectors only gets a second file, <stem>.rows.jsonl, with the other columns of vector i in line i.
+    Raises ArgumentError, OutputError.
+    """
+    index, _ = indexes[0], _free_files(path, named, force)
 
-def _vectors(table: Any) -> Floats:
-    """(n, dim) float32."""
-    column = table.column("embedding").combine_chunks()
-    vectors: Floats = column.flatten().to_numpy(zero_copy_only=False).reshape(-1, column.type.list_size)
-    return vectors
+    def write(gallery: GalleryParts) -> Exported:
+        parts = partial(_parts, galleries.place, galleries.folders, index, gallery)
+        files = export_parts(parts, path, named, force=True)
+        focus = Focus(prompt, 1.0, tuple(indexes), galleries.reading(index))
+        return Exported(tuple(files), gallery.count, gallery.count + gallery.missing, focus)
+
+    return Store(galleries.place).with_gallery(index.key, write)
 
 
 def _paths(table: Any) -> list[str]:
@@ -147,30 +162,45 @@ def _paths(table: Any) -> list[str]:
     return [path if raw is None else os.fsdecode(raw) for path, raw in each]
 
 
-def _write_parquet(table: Any, file: IO[bytes]) -> None:
-    pyarrow.parquet.write_table(table, file)
+def _write_parquet(parts: Iterable[Any], file: IO[bytes]) -> None:
+    first, parts = _peeked(parts)
+    with pyarrow.parquet.ParquetWriter(file, first.schema) as writer:
+        for part in parts:
+            writer.write_table(part)
 
 
-def _write_arrow(table: Any, file: IO[bytes]) -> None:
-    with pyarrow.ipc.new_file(file, table.schema) as writer:
-        writer.write_table(table)
+def _write_arrow(parts: Iterable[Any], file: IO[bytes]) -> None:
+    first, parts = _peeked(parts)
+    with pyarrow.ipc.new_file(file, first.schema) as writer:
+        for part in parts:
+            writer.write_table(part)
 
 
-def _write_faiss(table: Any, file: IO[bytes]) -> None:
-    file.write(flat_file(_vectors(table)))
+def _write_faiss(parts: Iterable[Any], file: IO[bytes]) -> None:
+    first, parts = _peeked(parts)
+    dim = first.schema.field("embedding").type.list_size
+    write_flat(file, dim, (matrix_of(part.column("embedding")) for part in parts))
 
 
-def _write_rows(table: Any, file: IO[bytes]) -> None:
-    rows = table.drop_columns(["embedding", "path_bytes"]).to_pylist()
-    for row, path in zip(rows, _paths(table), strict=True):
-        taken_at = row["taken_at"]
-        line = json.dumps(
-            {**row, "path": path, "taken_at": None if taken_at is None else taken_at.isoformat()}
-        )
-        file.write(line.encode() + b"\n")
+def _peeked(parts: Iterable[Any]) -> tuple[Any, Iterator[Any]]:
+    """The first part, and all of them."""
+    remaining = iter(parts)
+    first = next(remaining)
+    return first, chain([first], remaining)
 
 
-_WRITERS: dict[str, Callable[[Any, IO[bytes]], None]] = {
+def _write_rows(parts: Iterable[Any], file: IO[bytes]) -> None:
+    for part in parts:
+        rows = part.drop_columns(["embedding", "path_bytes"]).to_pylist()
+        for row, path in zip(rows, _paths(part), strict=True):
+            taken_at = row["taken_at"]
+            line = json.dumps(
+                {**row, "path": path, "taken_at": None if taken_at is None else taken_at.isoformat()}
+            )
+            file.write(line.encode() + b"\n")
+
+
+_WRITERS: dict[str, Callable[[Iterable[Any], IO[bytes]], None]] = {
     "parquet": _write_parquet,
     "arrow": _write_arrow,
     "faiss": _write_faiss,

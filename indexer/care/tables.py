@@ -49,7 +49,7 @@ from steersearch.indexer.store import FILTER_LENGTH, can_be_right, chunks, matri
 T = TypeVar("T")
 
 _BATCH = 512  # rows; of thumbnails some megabytes
-_COPIED = 16  # batches
+_COPIED = 3  # batches
 
 
 class Tables:

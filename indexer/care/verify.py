@@ -149,10 +149,10 @@ class Verification:
         for folder in away:
             what = f"{folder.path} {folder.why_away} and cannot be reached"
             self._found("warning", "photos", what, "bring it back to compare their hashes")
-        paths: dict[_Difference | None, list[str]] = defaultdict(list)
-        for file in Store(self._place).known_files():
-            if folders.of(file.path) not in away:
-                paths[_compare(folders / file.path, file)].append(file.path)
+        paths: dict[_Difference, list[str]] = defaultdict(list)
+        for file in Store(self._place).known():
+            if folders.of(file.path) not in away and (difference := _compare(folders / file.path, file)):
+                paths[difference].append(file.path)
         self._note_photos(paths["vanished"], "no longer there")
         self._note_photos(paths["changed"], "changed since")
         if unread := paths["unreadable"]:
