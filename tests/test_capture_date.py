@@ -72,6 +72,8 @@ def iso(text: object) -> str | None:
         ("Fri, 17 May 2019 12:00:00 GMT", "2019-05-17"),
         ("Fri May 17 12:00:00 2019", "2019-05-17"),
         ("May 17, 2019", "2019-05-17"),
+        ("Dec 17th, 2019", "2019-12-17"),
+        ("Tue Dec 17 12:00:00 CET 2019", "2019-12-17"),
         ("May 2019", "2019-05"),
         ("2019-05", "2019-05"),
         ("2019:05:00 00:00:00", "2019-05"),
@@ -98,9 +100,11 @@ def test_a_date_is_understood_as_far_as_it_goes(written: str | bytes, understood
         "1904:01:01 00:00:00", "1970:01:01 00:00:00", "1970:01:01 01:00:00", "1969:12:31 19:00:00",
         "1980:01:01 00:00:12", "1980:01:06", "1558094400", "    :  :     :  :  ", "yesterday", "", "\0\0\0\0", None,
         5, (),
+        "mardi 17 décembre 2019", "martes 17 de diciembre de 2019", "Mar 17 dic 2019 10:00", "17. marraskuuta 2019",
     ],
 )  # fmt: skip
 def test_what_is_no_date_or_of_a_clock_that_was_never_set(written: object) -> None:
+    """Nor one of another language, whose Tuesday begins like an English March."""
     assert parse_date(written) is None
 
 

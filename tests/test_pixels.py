@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import struct
-from collections.abc import Callable
+import zlib
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -14,15 +15,18 @@ from PIL import Image
 
 from steersearch.core.images import colour
 from steersearch.core.images.colour import to_rgb
-from steersearch.core.images.reader import read_picture
+from steersearch.core.images.reader import read_header, read_picture
 
 RAMP = np.linspace(0, 1, 64).reshape(4, 16)
 SHORT, LONG = 3, 4  # types of TIFF values
 
 
-def write_tiff(path: Path, data: bytes, tags: dict[int, tuple[int, ...]], order: str = "<") -> Path:
-    """A TIFF of one strip. tags: number -> values, as shorts; those of the strip are added."""
-    tags = {**tags, 273: (8,), 279: (len(data),)}
+def write_tiff(
+    path: Path, data: bytes, tags: dict[int, tuple[int, ...]], order: str = "<", strips: Sequence[int] = ()
+) -> Path:
+    """A TIFF. tags: number -> values, as shorts; those of the strips are added.  strips: bytes of each; none: one."""
+    strips = strips or [len(data)]
+    tags = {**tags, 273: tuple(8 + sum(strips[:i]) for i in range(len(strips))), 279: tuple(strips)}
     start, extra, entries = 8 + len(data), b"", b""
     after = start + 2 + 12 * len(tags) + 4
     for tag, values in sorted(tags.items()):
@@ -215,3 +219,88 @@ def test_a_strip_is_all_that_is_converted_at_a_time(monkeypatch: pytest.MonkeyPa
     monkeypatch.setattr(Image.Image, "convert", watching)
     assert to_rgb(image).size == (100, 90)
     assert max(seen) == 1000
+
+
+RGB16 = np.random.default_rng(5).integers(0, 2**16, (4, 16, 3), np.uint16)
+
+
+@pytest.mark.parametrize("bits", [8, 16])
+@pytest.mark.parametrize("order", ["<", ">"])
+@pytest.mark.parametrize("bands", [3, 4], ids=["RGB", "CMYK"])
+def test_samples_in_planes_of_their_own(bits: int, order: str, bands: int, tmp_path: Path) -> None:
+    """Pillow takes planes of 16 bits for planes of 8."""
+    stored = RGB16 if bits == 16 else RGB16 >> 8
+    stored = np.dstack([stored, np.zeros_like(stored[..., 0])])[..., :bands]
+    size = stored[..., 0].nbytes * bits // 16
+    planes = np.moveaxis(stored, 2, 0).astype(f"{order}u{bits // 8}").tobytes()
+    tags = grey_tags(bits, 2 if bands == 3 else 5) | {
+        258: (bits,) * bands,
+        277: (bands,),
+        284: (2,),
+        339: (1,) * bands,
+    }
+    path = write_tiff(tmp_path / "a.tif", planes, tags, order, strips=[size] * bands)
+    shown = np.asarray(read_picture(path).image).astype(int)
+    expected = (RGB16 >> 8).astype(int)
+    np.testing.assert_allclose(shown, expected if bands == 3 else 255 - expected, atol=1)
+
+
+@pytest.mark.parametrize("turned", [1, 6])
+def test_planes_that_lie_on_their_side(turned: int, tmp_path: Path) -> None:
+    planes = np.moveaxis(RGB16, 2, 0).astype("<u2").tobytes()
+    tags = grey_tags(16, 2) | {258: (16,) * 3, 274: (turned,), 277: (3,), 284: (2,), 339: (1,) * 3}
+    path = write_tiff(tmp_path / "a.tif", planes, tags, strips=[RGB16[..., 0].nbytes] * 3)
+    shown = np.asarray(read_picture(path).image).astype(int)
+    upright = (RGB16 >> 8).astype(int)
+    np.testing.assert_allclose(shown, upright if turned == 1 else np.rot90(upright, -1), atol=1)
+
+
+@pytest.mark.parametrize(("bits", "photometric"), [(1, 0), (1, 1), (16, 1)])
+def test_a_single_plane_is_no_different(bits: int, photometric: int, tmp_path: Path) -> None:
+    data = packed_bits(RAMP, bits) if bits < 8 else (RAMP * 65535).round().astype("<u2").tobytes()
+    path = write_tiff(tmp_path / "a.tif", data, grey_tags(bits, photometric) | {284: (2,)})
+    expected = RAMP.round() if bits == 1 else RAMP
+    np.testing.assert_allclose(grey(path), expected if photometric else 1 - expected, atol=0.003)
+
+
+@pytest.mark.parametrize("bits", [1, 2, 4, 8])
+def test_one_grey_of_few_bits_may_be_transparent(bits: int, tmp_path: Path) -> None:
+    """A PNG gives it in the bits of the file, Pillow the others in eight."""
+    levels = 2**bits - 1
+    values = (RAMP * levels).round().astype(np.uint8)
+    gone = int(values[1, 2])
+    rows = np.packbits((values[..., None] >> np.arange(bits - 1, -1, -1)) & 1).reshape(len(values), -1)
+    write_png(tmp_path / "a.png", values.shape, bits, b"".join(b"\0" + row.tobytes() for row in rows), gone)
+    np.testing.assert_allclose(
+        grey(tmp_path / "a.png"), np.where(values == gone, 1, values / levels), atol=0.003
+    )
+
+
+def write_png(path: Path, shape: tuple[int, int], bits: int, rows: bytes, transparent: int) -> None:
+    """A grey PNG, of which one value is transparent."""
+
+    def chunk(kind: bytes, body: bytes) -> bytes:
+        return struct.pack(">I", len(body)) + kind + body + struct.pack(">I", zlib.crc32(kind + body))
+
+    head = chunk(b"IHDR", struct.pack(">IIBBBBB", shape[1], shape[0], bits, 0, 0, 0, 0))
+    body = chunk(b"tRNS", struct.pack(">H", transparent)) + chunk(b"IDAT", zlib.compress(rows))
+    path.write_bytes(b"\x89PNG\r\n\x1a\n" + head + body + chunk(b"IEND", b""))
+
+
+@pytest.mark.parametrize("thumbnails", [1, 2])
+def test_a_thumbnail_that_comes_first_is_not_the_photo(thumbnails: int, tmp_path: Path) -> None:
+    """As in files of scanners and of older cameras: the tag NewSubfileType tells."""
+    photo, small = colours(64, 48), Image.new("RGB", (8, 6), "red")
+    small.encoderinfo = {"tiffinfo": {254: 1}}
+    photo.encoderinfo = {"tiffinfo": {254: 0}}
+    first, *others = [small] * thumbnails + [photo]
+    first.save(tmp_path / "a.tif", save_all=True, append_images=others, tiffinfo={254: 1})
+    read = read_picture(tmp_path / "a.tif")
+    assert read.size == (64, 48)
+    assert read_header(tmp_path / "a.tif") == ((64, 48), 1)
+    np.testing.assert_array_equal(np.asarray(read.image), np.asarray(photo))
+
+
+def test_a_file_of_thumbnails_alone_shows_the_first(tmp_path: Path) -> None:
+    Image.new("RGB", (8, 6), "red").save(tmp_path / "a.tif", tiffinfo={254: 1})
+    assert read_picture(tmp_path / "a.tif").size == (8, 6)

@@ -170,8 +170,13 @@ _YEAR_FIRST = re.compile(
 _DIGITS_ALONE = re.compile(r"(\d{4})(\d\d)(\d\d)((?:\d{4}|\d{6}|\d{9})?(?!\d).*)", re.DOTALL)
 _DAY_FIRST = re.compile(r"(\d{1,2})([./:-])(\d{1,2})\2(\d{4})(?!\d)(.*)", re.DOTALL)
 _MONTHS = ("jan", "feb", "mar", "apr", "may", "jun", "jul", "aug", "sep", "oct", "nov", "dec")
+_ENGLISH = (  # no other: the Tuesday of "mardi 17 décembre" begins like March
+    "jan(?:uary)?|feb(?:ruary)?|mar(?:ch)?|apr(?:il)?|may|june?|july?|aug(?:ust)?|sept?(?:ember)?|oct(?:ober)?|"
+    "nov(?:ember)?|dec(?:ember)?"
+)
 _MONTH_NAMED = re.compile(
-    rf"(?:.*?\b(\d{{1,2}})[\s.,-]+|.*?\b)({'|'.join(_MONTHS)})[a-z]*[\s.,-]+(?:(\d{{1,2}})\b.*?)?\b(\d{{4}})\b",
+    rf"(?:.*?\b(\d{{1,2}})(?:st|nd|rd|th)?[\s.,-]+|.*?\b)({_ENGLISH})[\s.,-]+"
+    rf"(?:(\d{{1,2}})(?:st|nd|rd|th)?\b(?:[\s,]+\d\d?:\d\d(?::\d\d)?(?:\s[a-z]+)?)?[\s.,-]+)?(\d{{4}})\b",
     re.IGNORECASE,
 )
 _TIME = re.compile(
@@ -231,7 +236,7 @@ def _parts(text: str) -> tuple[int, int, int, str]:
             day = month = None
     elif found := _MONTH_NAMED.match(text):
         day, name, later_day, year = found.groups()
-        day, month, rest = day or later_day, str(_MONTHS.index(name.lower()) + 1), None
+        day, month, rest = day or later_day, str(_MONTHS.index(name[:3].lower()) + 1), None
     else:
         return 0, 0, 0, ""
     return int(year), int(month or 0), int(day or 0), rest or ""

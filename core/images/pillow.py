@@ -13,7 +13,7 @@ from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, contextmanager, suppress
 from functools import cache
 from pathlib import Path
-from typing import BinaryIO
+from typing import Any, BinaryIO
 
 from PIL import Image, UnidentifiedImageError
 
@@ -72,11 +72,17 @@ def opened_content(file: BinaryIO, formats: Sequence[str] = FORMATS) -> Image.Im
     """Pillow's picture of an open file. Raises what Pillow raises."""
     try:
         Image.preinit()
-        return Image.open(file, formats=_loaded(formats))
+        image = Image.open(file, formats=_loaded(formats))
     except UnidentifiedImageError:
         Image.init()  # all plugins, which takes a tenth of a second
         _register_heic()
-        return Image.open(file, formats=_loaded(formats))
+        image = Image.open(file, formats=_loaded(formats))
+    if image.format == "TIFF":
+        _choose_page(image)
+        _decode_planes(image)
+    elif image.format == "PNG":
+        _scale_transparent_grey(image)
+    return image
 
 
 @cache
@@ -126,6 +132,45 @@ def decoded_bytes(image: Image.Image) -> int:
 
 
 # ---------------------------------------------------------------------------------------------- what Pillow leaves out
+
+_SUBFILE, _WIDTH, _HEIGHT, _BITS, _PLANAR = 254, 256, 257, 258, 284  # TIFF tags
+_THUMBNAIL = 1  # a bit of the first
+
+
+def _choose_page(image: Any) -> None:
+    """Turn to the first page of a TIFF that is not a thumbnail of another."""
+    pages = range(image.n_frames if image.tag_v2.get(_SUBFILE, 0) & _THUMBNAIL else 0)
+    for page in pages:
+        image.seek(page)
+        if not image.tag_v2.get(_SUBFILE, 0) & _THUMBNAIL:
+            return
+    if pages:
+        image.seek(0)
+
+
+def _decode_planes(image: Any) -> None:
+    """Have planes of an uncompressed TIFF decoded rightly: Pillow takes their samples for 8 bits."""
+    tags = image.tag_v2
+    if tags.get(_PLANAR) != 2 or not image.tile or image.tile[0].codec_name != "raw":
+        return
+    if len(image.getbands()) == 1:  # one plane is no different
+        tags[_PLANAR], image.tile = 1, []
+        image._setup()
+        return
+    mode = "".join(dict.fromkeys(tile.args[0] for tile in image.tile)) + (
+        ";16N" if max(tags[_BITS]) == 16 else ""
+    )
+    whole = {"extents": (0, 0, tags[_WIDTH], tags[_HEIGHT]), "offset": 0, "args": (mode, False, tags.offset)}
+    image.tile, image.use_load_libtiff = [image.tile[0]._replace(codec_name="libtiff", **whole)], True
+
+
+def _scale_transparent_grey(image: Any) -> None:
+    """The transparent grey of a PNG with 2 or 4 bits, which Pillow leaves unscaled."""
+    grey = image.info.get("transparency")
+    depth = {"L;2": 2, "L;4": 4}.get(image.tile[0].args if image.tile else "")
+    if depth and isinstance(grey, int):
+        image.info["transparency"] = grey * 255 // (2**depth - 1)
+
 
 _MOST_CHUNKS = 10_000
 _MOST_BYTES = 1000
