@@ -135,7 +135,7 @@ def _stored(place: Path) -> Folders | None:
 
 
 def _files_of(place: Path, folder: PhotoFolder) -> list[FileRecord]:
-    return [file for file in Store(place).known_files() if folder.owns(file.path)]
+    return [file for file in Store(place).known() if folder.owns(file.path)]
 
 
 def _refuse_moved(place: Path, stored: Folders, root: Path) -> None:

@@ -65,6 +65,6 @@ def info_of(galleries: Galleries, indexes: PromptIndexes) -> LibraryInfo:
 
 def skipped_files(place: Path) -> list[Skip]:
     """The files that the last run skipped, sorted by path, with reasons."""
-    known = Store(place).known_files() if (place / LIBRARY_FILE).exists() else []
+    known = Store(place).known() if (place / LIBRARY_FILE).exists() else []
     skips = [Skip(file.path, file.reason) for file in known if file.reason is not None]
     return sorted(skips, key=lambda skip: skip.path)

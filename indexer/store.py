@@ -192,10 +192,6 @@ class Store:
         )
         return KnownFiles.of(parts)
 
-    def known_files(self) -> list[FileRecord]:
-        """As `known`, as a list."""
-        return list(self.known())
-
     def contents(self) -> tuple[Any, int]:
         """image_id of every usable file, an Arrow column, and how many others there are."""
         import pyarrow.compute as compute

@@ -231,7 +231,7 @@ def test_a_change_of_either_table_is_noticed_and_the_old_snapshot_is_swept_away(
 ) -> None:
     refresh_snapshot(tmp_path, KEY)
     before = files(tmp_path)
-    store.remove_images([file for file in store.known_files() if file.path == "b.jpg"])
+    store.remove_images([file for file in store.known() if file.path == "b.jpg"])
     assert paths(open_snapshot(tmp_path, KEY)) == ["c.jpg", "a.jpg"]
     add(store, "d.jpg", "D", [0.6, 0.8])
     assert paths(open_snapshot(tmp_path, KEY)) == ["d.jpg", "c.jpg", "a.jpg"]

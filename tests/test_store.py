@@ -40,7 +40,7 @@ def test_records_come_back_as_they_were_written(store: Store) -> None:
     date = (datetime(2024, 5, 6, 7, 8, 9), "second", "EXIF DateTimeOriginal")
     whole = FileRecord("a/b.jpg", "A", 10, 2**60, 640, 480, *date)
     store.write_images([whole, record("bad.jpg", "B", reason="the file is empty")])
-    assert sorted(store.known_files(), key=lambda file: file.path) == [
+    assert sorted(store.known(), key=lambda file: file.path) == [
         FileRecord("a/b.jpg", "A", 10, 2**60),
         FileRecord("bad.jpg", "B", 10, 123, reason="the file is empty"),
     ]
@@ -66,32 +66,32 @@ def test_a_row_is_replaced_by_path_and_of_one_batch_the_last_counts(store: Store
     store.write_images(
         [record("a.jpg", "2"), record("a.jpg", "3"), record("b.jpg", "4"), record("b.jpg", "5")]
     )
-    assert {file.path: file.image_id for file in store.known_files()} == {"a.jpg": "3", "b.jpg": "5"}
-    assert len(store.known_files()) == 2
+    assert {file.path: file.image_id for file in store.known()} == {"a.jpg": "3", "b.jpg": "5"}
+    assert len(store.known()) == 2
 
 
 def test_odd_names_are_stored_found_and_removed(store: Store) -> None:
     store.write_images([record(name, f"id{i}") for i, name in enumerate(ODD_NAMES)])
-    assert {file.path for file in store.known_files()} == set(ODD_NAMES)
+    assert {file.path for file in store.known()} == set(ODD_NAMES)
     for name in ODD_NAMES:
-        store.remove_images([file for file in store.known_files() if file.path == name])
-        assert name not in {file.path for file in store.known_files()}
-    assert store.known_files() == []
+        store.remove_images([file for file in store.known() if file.path == name])
+        assert name not in {file.path for file in store.known()}
+    assert not store.known()
 
 
 def test_removing_spares_a_row_that_was_updated_meanwhile(store: Store) -> None:
     store.write_images([record("a.jpg", "old"), record("b.jpg", "old")])
-    seen = store.known_files()
+    seen = store.known()
     store.write_images([record("a.jpg", "new")])
     store.remove_images(seen)
-    assert [(file.path, file.image_id) for file in store.known_files()] == [("a.jpg", "new")]
+    assert [(file.path, file.image_id) for file in store.known()] == [("a.jpg", "new")]
 
 
 def test_more_rows_than_fit_one_filter(store: Store) -> None:
     store.write_images([record(f"{i}.jpg", f"id{i}") for i in range(1201)])
     assert len(store.records(f"id{i}" for i in range(1201))) == 1201
-    store.remove_images(store.known_files())
-    assert store.known_files() == []
+    store.remove_images(store.known())
+    assert not store.known()
 
 
 def test_the_first_vector_of_a_content_stays(store: Store) -> None:
@@ -139,13 +139,13 @@ def test_the_stamp_changes_with_either_table_and_with_nothing_else(store: Store,
     stamps.append(stamp(tmp_path, KEY))
     store.write_vectors(KEY, [vector("A", 1, 0, 0)])
     stamps.append(stamp(tmp_path, KEY))
-    store.remove_images(store.known_files())
+    store.remove_images(store.known())
     stamps.append(stamp(tmp_path, KEY))
     assert len(set(stamps)) == 4
     store.ensure_prompt_table("other-0", 3)
     store.write_vectors("other-0", [vector("A", 1, 0, 0)])
     store.write_images([])
-    store.known_files()
+    store.known()
     assert stamp(tmp_path, KEY) == stamps[-1]
 
 
@@ -181,7 +181,7 @@ def test_threads_that_make_a_table_at_once_lose_no_row(tmp_path: Path) -> None:
 
         with ThreadPoolExecutor(len(stores)) as threads:
             list(threads.map(write, range(len(stores))))
-        assert sorted(file.path for file in stores[0].known_files()) == [f"own-{i}" for i in range(4)]
+        assert sorted(file.path for file in stores[0].known()) == [f"own-{i}" for i in range(4)]
 
 
 def write_same_and_own_keys(place: str, writer: int, barrier: Any) -> None:
@@ -207,6 +207,6 @@ def test_two_processes_that_write_the_same_new_keys_leave_each_once(tmp_path: Pa
     assert [writer.exitcode for writer in writers] == [0, 0]
     store = Store(tmp_path)
     expected = [f"own-{w}-{i}" for w in range(2) for i in range(10)] + [f"same-{i}" for i in range(10)]
-    assert sorted(file.path for file in store.known_files()) == expected
+    assert sorted(file.path for file in store.known()) == expected
     vectors = lancedb.connect(tmp_path / "lance").open_table(f"prompt_{KEY}")
     assert sorted(vectors.to_arrow().column("image_id").to_pylist()) == expected

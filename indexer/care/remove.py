@@ -9,6 +9,7 @@ from pathlib import Path
 from steersearch.core.errors import ArgumentError, LibraryPlaceError
 from steersearch.indexer.care.tables import Tables, contents_of
 from steersearch.indexer.database import FOLDER
+from steersearch.indexer.id_map import rows_of
 from steersearch.indexer.locks import LOCKS
 from steersearch.indexer.manifest import PROMPTS, UNSTEERED_FOLDER, is_key, manifest_keys, remove_manifest
 from steersearch.indexer.place import ASIDE, LIBRARY_FILE, delete_inside, sweep
@@ -75,7 +76,8 @@ def _drop_removed(place: Path, names: Sequence[str]) -> int:
         return 0
     present = tables.inspect(IMAGES, ["image_id"], contents_of)
     for name in names:
-        gone = tables.inspect(name, ["image_id"], contents_of) - present
+        there = tables.inspect(name, ["image_id"], contents_of)
+        gone = there[rows_of(present, there) < 0].astype(str).tolist()
         tables.drop_rows(name, "image_id", gone)
         dropped += len(gone)
     return dropped

@@ -25,6 +25,7 @@ from steersearch.core.images.pillow import opened
 from steersearch.core.objects import ObjectPath
 from steersearch.indexer.checksums import damaged_files, seal
 from steersearch.indexer.database import Database
+from steersearch.indexer.id_map import Ids, sorted_ids
 from steersearch.indexer.leases import kept_versions
 from steersearch.indexer.place import delete_inside, is_panic, move_inside, set_aside, writing_to
 from steersearch.indexer.regions import are_regions
@@ -104,7 +105,7 @@ class Tables:
         A damaged one is left out: the next index makes it again. No other process may write.
         """
         self._database.create(THUMBNAILS, thumbnails_schema())
-        moved = self.inspect(THUMBNAILS, ["image_id"], contents_of)
+        moved = set(self.inspect(THUMBNAILS, ["image_id"], contents_of).astype(str).tolist())
         columns = ["image_id", *summed_columns(IMAGES)[THUMBNAIL_CHECKSUM], THUMBNAIL_CHECKSUM]
         copy = partial(self._copy, THUMBNAILS, thumbnails_schema(), moved)
         with self._in_spite_of_damage(IMAGES):
@@ -292,9 +293,10 @@ def sound_parts(name: str, batches: Iterable[Any]) -> Iterator[Any]:
         yield part.filter(pa.array(~is_bad))
 
 
-def contents_of(batches: Iterable[Any]) -> set[str]:
-    """The contents that these rows are of."""
-    return {image_id for batch in batches for image_id in batch.column("image_id").to_pylist()}
+def contents_of(batches: Iterable[Any]) -> Ids:
+    """The contents that these rows are of, sorted."""
+    parts = [np.array(batch.column("image_id").to_pylist(), dtype="S") for batch in batches]
+    return sorted_ids(np.concatenate([np.empty(0, "S"), *parts]))
 
 
 def _old_thumbnails(batches: Iterable[Any]) -> Iterator[Any]:
