@@ -48,6 +48,11 @@ class ObjectStoreError(OSError, SteerSearchError):
         return self.errno in (errno.EIO, errno.EACCES)
 
     @property
+    def is_of_a_name(self) -> bool:
+        """Whether an object among others has a name that is no path, so that they cannot be listed."""
+        return self.errno == errno.EILSEQ
+
+    @property
     def is_of_a_change(self) -> bool:
         """Whether the object was replaced meanwhile."""
         return self.errno == errno.ESTALE
@@ -167,15 +172,25 @@ class ObjectPath(PosixPath):
             return False
 
     def is_dir(self, *, follow_symlinks: bool = True) -> bool:
-        return next(self.below(), None) is not None
+        try:
+            return next(self.below(), None) is not None
+        except ObjectStoreError as error:
+            if error.is_of_a_name:
+                return True
+            raise
 
     def is_symlink(self) -> bool:
         return False
 
     def iterdir(self) -> Iterator[ObjectPath]:  # type: ignore[override]
+        folders, objects = self.listed()
+        yield from sorted([*folders, *(path for path, _ in objects)])
+
+    def listed(self) -> tuple[list[ObjectPath], list[tuple[ObjectPath, ObjectStatus]]]:
+        """The folders and the objects directly below."""
         found = self._call("list_with_delimiter", self.object_name or None)
-        names = [*found["common_prefixes"], *(about["path"] for about in found["objects"])]
-        yield from (self / name.rstrip("/").rpartition("/")[2] for name in sorted(names))
+        folders = [self.bucket / name.rstrip("/") for name in found["common_prefixes"]]
+        return folders, [(self.bucket / about["path"], ObjectStatus.of(about)) for about in found["objects"]]
 
     def below(self) -> Iterator[tuple[ObjectPath, ObjectStatus]]:
         """All objects below, at any depth."""
@@ -387,9 +402,11 @@ def store_error(path: Path, error: BaseException) -> OSError:
     if type(error).__name__ == "PreconditionError":
         return ObjectStoreError(errno.ESTALE, uri, "it was replaced meanwhile", "run the command again")
     if type(error).__name__ == "InvalidPathError":
-        odd = re.search(r'Path "(.*?)"', text)
-        reason = f"an object is called {odd[1] if odd else ''!r}, which is not a path"
-        return ObjectStoreError(errno.EINVAL, uri, reason, "rename it, or name a folder beside it")
+        found = re.search(r'(?s)Path "(.*?)"', text)
+        odd = found[1] if found else ""
+        called = "whose name begins with" if odd.endswith("/") else "called"
+        reason = f"there is an object {called} {odd!r}, which is not a path"
+        return ObjectStoreError(errno.EILSEQ, uri, reason, "rename it, or name a folder beside it")
     if isinstance(error, ValueError) and _NO_NAME.search(uri):
         way_out = 'write it without "." and ".." between slashes, and without control characters'
         return ObjectStoreError(errno.EINVAL, uri, "no object has such a name", way_out)

@@ -12,7 +12,7 @@ from typing import Any
 
 from steersearch.core.errors import ArgumentError, LibraryDamagedError
 from steersearch.core.images.reader import SUFFIXES
-from steersearch.core.objects import ObjectPath, ObjectStatus
+from steersearch.core.objects import ObjectPath, ObjectStatus, ObjectStoreError
 from steersearch.indexer.file_lists import FoundFile, FoundFiles
 from steersearch.indexer.place import checked, read_json, write_json
 from steersearch.indexer.schema import normal_form
@@ -108,20 +108,54 @@ def _below(root: Path, excludes: Excludes) -> Iterator[FoundFile | Skip | _Unlis
     return _objects(root, excludes) if isinstance(root, ObjectPath) else _walk(root, excludes)
 
 
-def _objects(root: ObjectPath, excludes: Excludes) -> Iterator[FoundFile | Skip]:
+def _objects(root: ObjectPath, excludes: Excludes) -> Iterator[FoundFile | Skip | _Unlisted]:
     """The photos whose names begin with that of `root`, by the rules of `_walk`. Raises ObjectStoreError."""
-    for path, status in root.below():
+    for path, status in _listed(root):
         parts = path.parts[len(root.parts) :]
-        folders = ["/".join(parts[:number]) for number in range(1, len(parts))]
-        if not path.name.lower().endswith(SUFFIXES) or any(part.startswith(".") for part in parts):
+        folders = parts if isinstance(status, str) else parts[:-1]
+        if any(part.startswith(".") for part in parts) or any(p.lower() in SYSTEM_FOLDERS for p in folders):
             continue
-        if any(part.lower() in SYSTEM_FOLDERS for part in parts[:-1]) or any(
-            excludes(folder, True) for folder in folders
-        ):
+        if any(excludes("/".join(parts[:number]), True) for number in range(1, len(folders) + 1)):
             continue
         relative = "/".join(parts)
-        if not excludes(relative, False):
+        if isinstance(status, str):
+            yield _Unlisted(relative, status)
+        elif path.name.lower().endswith(SUFFIXES) and not excludes(relative, False):
             yield FoundFile(relative, status.st_size, status.st_mtime_ns)
+
+
+def _listed(root: ObjectPath) -> Iterator[tuple[ObjectPath, ObjectStatus | str]]:
+    """All objects below; of folders that cannot be listed, because an object in them has a name that is no path, the
+    reason.
+
+    obstore lists 1,000 objects at a time, and none of them where one has such a name: then each folder is listed alone.
+    """
+    last = ""
+    try:
+        for path, status in root.below():
+            last = path.object_name
+            yield path, status
+    except ObjectStoreError as error:
+        if not error.is_of_a_name:
+            raise
+        for path, found in _listed_by_folder(root):
+            if path == root:
+                raise
+            if isinstance(found, str) or path.object_name.encode() > last.encode():  # as stores order them
+                yield path, found
+
+
+def _listed_by_folder(folder: ObjectPath) -> Iterator[tuple[ObjectPath, ObjectStatus | str]]:
+    try:
+        folders, objects = folder.listed()
+    except ObjectStoreError as error:
+        if not error.is_of_a_name:
+            raise
+        yield folder, str(error.strerror)
+        return
+    yield from objects
+    for one in folders:
+        yield from _listed_by_folder(one)
 
 
 def _walk(root: Path, excludes: Excludes) -> Iterator[FoundFile | Skip | _Unlisted]:

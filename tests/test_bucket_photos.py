@@ -204,10 +204,31 @@ def test_a_folder_without_objects_is_refused(photos: ObjectPath, tmp_path: Path)
     assert library.info().photos == 6
 
 
-def test_a_name_that_is_no_path_is_named(photos: ObjectPath, server: Emulator) -> None:
-    server.put("photos-of-ours", f"{photos.object_name}/a//b.png", b"123")
-    with pytest.raises(ObjectStoreError, match=r"a//b\.png', which is not a path; rename it"):
-        scan_folder(photos)
+@pytest.mark.parametrize("name", ["2024//b.png", "2024/../b.png", "2024/./b.png", "2024/tab\n.png"])
+def test_a_folder_with_a_name_that_is_no_path_is_skipped_and_its_photos_are_kept(
+    name: str, photos: ObjectPath, server: Emulator, tmp_path: Path
+) -> None:
+    library = Library.create(str(photos), tmp_path / "library")
+    before = library.index(ToyEmbedder(), ["red"])
+    server.put("photos-of-ours", f"{photos.object_name}/{name}", b"123")
+    put(photos / "new.png", png((1, 2, 3)))
+    counts = library.index(ToyEmbedder(), ["red"])
+    assert (counts.added, counts.removed, library.info().photos) == (1, 0, before.added + 1)
+    (skip,) = (skip for skip in counts.skips if skip.path == "2024")
+    assert skip.reason.startswith("the folder cannot be listed (an object is called ")
+    assert f"{name.split('/')[-1]!r}, which is not a path; rename it"[1:] in skip.reason
+    assert library.verify() == []
+    assert not any(
+        "cannot be listed" in skip.reason for skip in scan_folder(photos, excluder(["2024/"])).skips
+    )
+
+
+def test_a_name_that_is_no_path_beside_all_others_ends_the_run(
+    photos: ObjectPath, server: Emulator, tmp_path: Path
+) -> None:
+    server.put("photos-of-ours", f"{photos.object_name}//b.png", b"123")
+    with pytest.raises(ObjectStoreError, match=r"//b\.png', which is not a path; rename it"):
+        Library.create(str(photos), tmp_path / "library").index(ToyEmbedder(), ["red"])
 
 
 def test_a_uri_with_credentials_or_without_a_name_is_refused_and_not_repeated(photos: ObjectPath) -> None:
