@@ -224,6 +224,18 @@ def test_a_folder_with_a_name_that_is_no_path_is_skipped_and_its_photos_are_kept
     )
 
 
+def test_beside_a_name_that_is_no_path_every_object_is_found_once(
+    photos: ObjectPath, server: Emulator
+) -> None:
+    names = {f"a/{number:04}.png" for number in range(1010)} | {"b/c/1.png", "d.png", "e/é.png"}
+    for name in names | {"b/!.png", "b//2.png"}:  # on the second page of the store
+        server.put("photos-of-ours", f"{photos.object_name}/many/{name}", b"123")
+    scan = scan_folder(photos / "many")
+    assert {file.path for file in scan.files} == names - {"b/c/1.png"}
+    assert len(scan.files) == len(names) - 1
+    assert [skip.path for skip in scan.skips] == ["b"]
+
+
 def test_a_name_that_is_no_path_beside_all_others_ends_the_run(
     photos: ObjectPath, server: Emulator, tmp_path: Path
 ) -> None:
