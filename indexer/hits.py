@@ -238,16 +238,21 @@ class Hit:
 
     def heatmap_in(self, gallery: Snapshot) -> Floats:
         """As `heatmap`, in the gallery of a focus."""
-        heatmap = gallery.heatmap(self.image_id)
-        if heatmap is None:
+        row = self.row_in(gallery)
+        if row is None:
             reason = "has no heatmap: it left the library, or was not compared"
             raise ArgumentError("hit", os.fspath(self.path), reason)
-        return heatmap
+        return gallery.heatmap_at(row)
+
+    def row_in(self, gallery: Snapshot) -> int | None:
+        """The photo's row, or that of another with its content; None if there is none."""
+        return gallery.row_of(self.image_id, near=self._own.folders.stored(self.path))
 
     @property
     def presences(self) -> tuple[float, ...]:
         """How surely the photo shows what each focus names, in the order of `parts`; NaN where it is not known."""
-        return tuple(self._own.of(part.focus.index).presence_of(self.image_id) for part in self.parts)
+        galleries = (self._own.of(part.focus.index) for part in self.parts)
+        return tuple(gallery.presence_at(self.row_in(gallery)) for gallery in galleries)
 
     def photo_within(self, side: int) -> Image.Image:
         """As `photo`, at most `side` pixels each way; decodes no more of a large photo than that takes."""

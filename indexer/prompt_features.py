@@ -85,17 +85,21 @@ def write_features(place: Path, key: str, features: Features) -> None:
 
 def is_encoded(place: Path, index: PromptIndex) -> bool:
     """Whether an intact encoded prompt is stored. Raises LibraryUnreadableError."""
+    return _encoded_features(place, index) is not None
+
+
+def _encoded_features(place: Path, index: PromptIndex) -> Features | None:
+    """Of an intact encoded prompt, else None. Raises LibraryUnreadableError."""
     try:
-        read_features(place, index.key)
         read_reading(place, index.key)
+        return read_features(place, index.key)
     except FileNotFoundError:
-        return False
+        return None
     except LibraryDamagedError as error:
         logger.warning(
             'the encoded prompt "%s" was damaged and is encoded again: %s', index.prompt, error.reason
         )
-        return False
-    return True
+        return None
 
 
 def features_of(place: Path, index: PromptIndex, encode: Callable[[str], EncodedPrompt]) -> Features:
@@ -103,8 +107,8 @@ def features_of(place: Path, index: PromptIndex, encode: Callable[[str], Encoded
 
     Raises LibraryUnreadableError.
     """
-    if is_encoded(place, index):
-        return read_features(place, index.key)
+    if (features := _encoded_features(place, index)) is not None:
+        return features
     encoded = encode(index.prompt)
     try:
         write_encoded_prompt(place, index.key, encoded)

@@ -245,12 +245,12 @@ class Search:
         scores[known] = self._matches[found[known]]
         return scores
 
-    def _match(self, image_id: str) -> Floats | None:
+    def _match(self, image_id: str, path: str) -> Floats | None:
         """Where the photo matches the region, as a heatmap; None where no region was asked for."""
         if self._region is None:
             return None
         arrays, rows = self._arrays_and_rows
-        row = self._unsteered_gallery.row_of(image_id)
+        row = self._unsteered_gallery.row_of(image_id, near=path)
         assert row is not None
         parts = zip(self._marked, parts_of(self._region), strict=True)
         vectors = np.concatenate([marked.vectors for marked, part in parts if part is not None])
@@ -333,16 +333,16 @@ class Search:
         rows, dates = ranking.rows.tolist(), dates_at(gallery.table, ranking.rows)
         found = zip(rows, ranking.scores.tolist(), ranking.cosines.tolist(), dates, strict=True)
         for number, (row, score, cosines, date) in enumerate(found, start=1):
-            image_id = gallery.value("image_id", row)
+            image_id, path = gallery.value("image_id", row), gallery.value("path", row)
             yield Hit(
-                path=self._galleries.folders / gallery.value("path", row),
+                path=self._galleries.folders / path,
                 score=score,
                 rank=number,
                 image_id=image_id,
                 z=ranking.statistics.z(score),
                 parts=tuple(FocusScore(focus, cosines[i]) for i, focus in enumerate(searched.focuses)),
                 searched=searched,
-                match=self._match(image_id),
+                match=self._match(image_id, path),
                 date=date,
                 galleries=self._galleries,
             )
@@ -370,7 +370,7 @@ class Search:
 
 
 def _row_of(hit: Hit, gallery: Snapshot) -> Rows:
-    return np.array([gallery.row_of(hit.image_id)], dtype=np.int64)
+    return np.array([hit.row_in(gallery)], dtype=np.int64)
 
 
 def _check_number(k: int) -> None:

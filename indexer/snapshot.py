@@ -101,10 +101,14 @@ class Snapshot:
         row = bisect_left(range(len(paths)), path, key=lambda row: paths[row].as_py())
         return row if row < len(paths) and paths[row].as_py() == path else None
 
-    def row_of(self, image_id: str) -> int | None:
-        """A row of a photo with this content hash."""
+    def row_of(self, image_id: str, near: str | None = None) -> int | None:
+        """A row of a photo with this content hash: that of the photo at the path `near`, if it has it, which is found
+        in no time."""
         import pyarrow.compute as compute
 
+        at = None if near is None else self.row_at(near)
+        if at is not None and self.value("image_id", at) == image_id:
+            return at
         row: int = compute.index(self.table.column("image_id"), _scalar(image_id)).as_py()
         return None if row < 0 else row
 
@@ -117,9 +121,8 @@ class Snapshot:
             raise self._damaged(f"it names the file {value!r}")
         return from_stored(value)
 
-    def presence_of(self, image_id: str) -> float:
-        """The presence of this content; NaN where it is not known."""
-        row = self.row_of(image_id)
+    def presence_at(self, row: int | None) -> float:
+        """The presence of the photo in this row; NaN where it is not known."""
         value = None if row is None else self.value("presence", row)
         return value if value is not None and math.isfinite(value) else math.nan
 
@@ -129,11 +132,6 @@ class Snapshot:
         values = numbers(self.table.column("presence"), np.float32, math.nan)
         known: Floats = np.where(np.isfinite(values), values, np.float32(np.nan))
         return known
-
-    def heatmap(self, image_id: str) -> Floats | None:
-        """As `heatmap_at`, by content hash; None if there is no such row."""
-        row = self.row_of(image_id)
-        return None if row is None else self.heatmap_at(row)
 
     def heatmap_at(self, row: int) -> Floats:
         """(Hp, Wp) float32, sums to 1: where in this photo the prompt was found. Raises LibraryDamagedError."""

@@ -194,10 +194,9 @@ def test_a_snapshot_holds_the_gallery(store: Store, tmp_path: Path) -> None:
         assert [snapshot.row_at(path) for path in ("a.jpg", "b.jpg", "c.jpg")] == [0, 1, 2]
         assert [snapshot.row_at(path) for path in ("", "a", "b.jpg2", "zz")] == [None] * 4
         assert (snapshot.row_of("A"), snapshot.row_of("B"), snapshot.row_of("C")) == (0, 1, None)
-        heatmap = snapshot.heatmap("A")
-        assert heatmap is not None
-        np.testing.assert_allclose(heatmap, [[0.25, 0.75]], atol=0.002)
-        assert snapshot.heatmap("nobody") is None
+        assert [snapshot.row_of("A", near=path) for path in ("a.jpg", "b.jpg", "zz")] == [0, 0, 0]
+        assert snapshot.row_of("nobody", near="a.jpg") is None
+        np.testing.assert_allclose(snapshot.heatmap_at(0), [[0.25, 0.75]], atol=0.002)
 
 
 def test_a_snapshot_holds_presence(store: Store, tmp_path: Path) -> None:
