@@ -242,6 +242,8 @@ _STRUCTURE = ("_versions", "_deletions")
 _CHUNK = 2**20
 
 Seal = list[int]  # size, CRC-32
+_OWNER: Seal = [0, 0]  # of the table's own name, by which tables that were swapped are noticed
+REPAIRED = "repaired_"  # begins the name of a table that will take another's place
 
 
 def seal(place: Path, table: Path, *, forget: bool = False) -> None:
@@ -256,6 +258,8 @@ def seal(place: Path, table: Path, *, forget: bool = False) -> None:
         return
     seals = {} if forget else dict(known)
     seals |= {name: known.get(name) or _seal_of(path) for name, path in files.items()}
+    if not _owner(seals):
+        seals[_name(table)] = _OWNER
     if seals != known:
         write_json(place, table / _SEALS, {"files": seals})
 
@@ -273,6 +277,8 @@ def check_structure(table: Path) -> None:
     if isinstance(table, ObjectPath):
         return
     seals = _read(table)
+    if (owner := _owner(seals)) and owner != _name(table):
+        raise LibraryDamagedError(table, f"it is the table {owner} under another name")
     sealed = [name for name in seals if name.startswith("_versions/")]
     there = {name: path for name, path in _files(table) if name.startswith(_STRUCTURE)}
     newest = max((name for name in there if name.startswith("_versions/")), key=_version, default="")
@@ -289,9 +295,11 @@ def damaged_files(table: Path) -> tuple[list[str], list[str]]:
 
     Raises OSError, LibraryUnreadableError.
     """
-    damaged = []
+    damaged: list[str] = []
     try:
         seals = _noted(table)
+        if _owner(seals) not in ("", _name(table)):
+            damaged = [_SEALS]
     except LibraryDamagedError:
         seals, damaged = {}, [_SEALS]
     found = {name: _seal_of(path) for name, path in _files(table)}
@@ -317,6 +325,15 @@ def _noted(table: Path) -> dict[str, Seal]:
         return {}
     except (AttributeError, KeyError, TypeError, ValueError) as error:
         raise LibraryDamagedError(path, f"not the checksums of files ({error})") from error
+
+
+def _owner(seals: dict[str, Seal]) -> str:
+    """The name of the table that was sealed; "" where an earlier version did it."""
+    return next((name for name, entry in seals.items() if entry == _OWNER and "/" not in name), "")
+
+
+def _name(table: Path) -> str:
+    return table.name.removeprefix(REPAIRED)
 
 
 def _files(table: Path) -> Iterator[tuple[str, Path]]:

@@ -7,6 +7,7 @@ somebody else: a table is opened only if it consists of regular files, and chang
 from __future__ import annotations
 
 import os
+import re
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from functools import cached_property
@@ -192,6 +193,18 @@ def versions(place: Path, name: str) -> list[str]:
     except (FileNotFoundError, NotADirectoryError):
         return []
     return sorted(file for file in files if file.endswith(".manifest"))
+
+
+def commits(place: Path, name: str) -> list[str]:
+    """The names of a table's newest commit, and of attempts at the next one: unlike versions, which are numbers, no
+    other table has them; without lancedb."""
+    try:
+        files = [path.name for path in (place / FOLDER / f"{name}.lance" / "_transactions").iterdir()]
+    except (FileNotFoundError, NotADirectoryError):
+        return []
+    numbers = {file: int(file.partition("-")[0]) for file in files if re.fullmatch(r"\d+-.+\.txn", file)}
+    newest = max(numbers.values(), default=0)
+    return sorted(file for file, number in numbers.items() if number == newest)
 
 
 def _lancedb() -> Any:

@@ -22,6 +22,7 @@ from steersearch.indexer.manifest import PromptIndex, UnsteeredIndex
 from steersearch.indexer.query_photo import AnyQuery
 from steersearch.indexer.query_terms import Focus, Sort, checked_sort
 from steersearch.indexer.region import Area
+from steersearch.indexer.scan import changed_at
 from steersearch.indexer.snapshot import Snapshot
 
 # How many randomly chosen photos have to be compared before they can be ranked:
@@ -200,6 +201,7 @@ class Hit:
     match: with a region, as `heatmap`: where the photo matches it.
     copies: duplicates that were folded into this hit, see `dedup.folded`.
     date: when the photo was taken and what says so, see `core.images.dates`; None: nothing plausible does.
+    indexed: size and mtime_ns of its file when it was indexed; None: not known.
     galleries: of the library.
     """
 
@@ -213,6 +215,7 @@ class Hit:
     match: Floats | None = field(default=None, repr=False, compare=False)
     copies: tuple[Path, ...] = ()
     date: CaptureDate | None = None
+    indexed: tuple[int, int] | None = None
     galleries: Galleries | None = field(default=None, repr=False, compare=False)
 
     @property
@@ -332,10 +335,23 @@ class Hit:
         return not os.path.exists(self.path)  # Path.exists raises OSError for a name that is too long
 
     @property
-    def lost(self) -> Literal["", "gone", "away"]:
-        """Whether it `is_gone`; "away" if its photo folder is too, as a disk that is not mounted takes it along."""
+    def is_changed(self) -> bool:
+        """Whether the file at `path` has another size or time than when it was indexed, so that it may show something
+        else by now."""
+        if isinstance(self.path, ObjectPath) or self.indexed is None:
+            return False
+        try:
+            status = os.stat(self.path)
+        except OSError:
+            return False
+        return (status.st_size, changed_at(status)) != self.indexed
+
+    @property
+    def state(self) -> Literal["", "changed", "gone", "away"]:
+        """Whether it `is_changed` or `is_gone`; "away" if its photo folder is gone too, as a disk that is not mounted
+        takes it along."""
         if not self.is_gone:
-            return ""
+            return "changed" if self.is_changed else ""
         return "away" if self._own.folders.is_away(self.path) else "gone"
 
 

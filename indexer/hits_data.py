@@ -118,6 +118,7 @@ def _hit_data(hit: Hit) -> dict[str, Any]:
         "match": None if hit.match is None else _array_data(hit.match),
         "copies": list(map(os.fspath, hit.copies)),
         "date": None if date is None else [date.moment.isoformat(), date.precision, date.source],
+        "indexed": hit.indexed,
     }
 
 
@@ -138,6 +139,7 @@ def _hit(data: Mapping[str, Any], searched: Searched, library: Library) -> Hit:
         match=None if data["match"] is None else _array(data["match"]),
         copies=tuple(map(Path, data["copies"])),
         date=date,
+        indexed=None if data["indexed"] is None else tuple(data["indexed"]),
         galleries=library.galleries,
     )
 

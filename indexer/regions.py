@@ -6,7 +6,6 @@ photo into a few regions; a region's vector is the mean of its patches, as int8.
 
 from __future__ import annotations
 
-import hashlib
 import logging
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import suppress
@@ -34,7 +33,7 @@ from steersearch.indexer.checksums import (
 from steersearch.indexer.database import FOLDER
 from steersearch.indexer.manifest import UnsteeredIndex
 from steersearch.indexer.schema import are_outside, paths_in, unsteered_gallery_schema, unsteered_table
-from steersearch.indexer.snapshot import SNAPSHOTS, Snapshot, snapshot_of_vectors, sweep_snapshots
+from steersearch.indexer.snapshot import SNAPSHOTS, Snapshot, name_of, snapshot_of_vectors, sweep_snapshots
 from steersearch.indexer.snapshot_cache import fetch, home_of, is_published, publish
 from steersearch.indexer.store import Store, UnsteeredGallery, unsteered_stamp
 
@@ -452,7 +451,7 @@ def _folder(place: Path, key: str) -> Path:
 
 def region_snapshot_name(place: Path, key: str) -> str:
     """The name of the current region snapshot."""
-    return hashlib.sha256("\n".join((_FORMAT, *unsteered_stamp(place, key))).encode()).hexdigest()[:24]
+    return name_of(place, _folder(place, key), _FORMAT, unsteered_stamp(place, key))
 
 
 def _table_file(place: Path, key: str, name: str) -> Path:

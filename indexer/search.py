@@ -344,6 +344,7 @@ class Search:
                 searched=searched,
                 match=self._match(image_id, path),
                 date=date,
+                indexed=(gallery.value("size", row), gallery.value("mtime_ns", row)),
                 galleries=self._galleries,
             )
 

@@ -27,7 +27,7 @@ import numpy.typing as npt
 import pyarrow as pa
 
 from steersearch.core.errors import LibraryDamagedError, LibraryPlaceError
-from steersearch.core.objects import ObjectStoreError
+from steersearch.core.objects import ObjectPath, ObjectStoreError
 from steersearch.indexer.checksums import (
     CheckedArray,
     CheckedFile,
@@ -156,7 +156,18 @@ def _scalar(text: str) -> Any:
 
 def snapshot_name(place: Path, key: str) -> str:
     """The name of the current snapshot."""
-    return hashlib.sha256("\n".join((_FORMAT, *stamp(place, key))).encode()).hexdigest()[:24]
+    return name_of(place, home_of(place) / SNAPSHOTS / key, _FORMAT, stamp(place, key))
+
+
+def name_of(place: Path, folder: Path, form: str, stamp: Sequence[str]) -> str:
+    """The name of the snapshot in this folder and form, of tables with this stamp.
+
+    Names were once made of versions alone; one that has such a name is still used.
+    """
+    marks = (stamp, [mark for mark in stamp if mark.endswith(".manifest")])
+    name, earlier = (hashlib.sha256("\n".join((form, *of)).encode()).hexdigest()[:24] for of in marks)
+    is_earlier = not isinstance(place, ObjectPath) and (folder / f"{earlier}.arrow").exists()
+    return earlier if is_earlier and not (folder / f"{name}.arrow").exists() else name
 
 
 def open_snapshot(place: Path, key: str, dim: int | None = None) -> Snapshot:

@@ -21,7 +21,7 @@ import pyarrow as pa
 
 from steersearch.core.errors import SteerSearchError
 from steersearch.core.images.dates import CaptureDate, file_dates
-from steersearch.indexer.database import FOLDER, Database, versions
+from steersearch.indexer.database import FOLDER, Database, commits, versions
 from steersearch.indexer.file_lists import KnownFiles
 from steersearch.indexer.id_map import Ids, sorted_ids
 from steersearch.indexer.manifest import ROWS_CHECKED_SINCE, read_library
@@ -577,14 +577,15 @@ def can_be_right(rows: Any) -> npt.NDArray[np.bool_]:
 def stamp(place: Path, key: str) -> tuple[str, ...]:
     """Changes whenever a table behind a prompt index changes; cheap, without lancedb.
 
-    The file names in both tables' version folders: LanceDB adds one with each commit.
+    The file names in both tables' version folders, to which LanceDB adds one with each commit, and those of the newest
+    commits, by which tables of another library differ.
     """
     return _stamp(place, prompt_table(key))
 
 
 def images_stamp(place: Path) -> tuple[str, ...]:
     """As `stamp`, for the photos alone."""
-    return tuple(versions(place, IMAGES))
+    return (*versions(place, IMAGES), *commits(place, IMAGES))
 
 
 def unsteered_stamp(place: Path, key: str) -> tuple[str, ...]:
@@ -594,7 +595,8 @@ def unsteered_stamp(place: Path, key: str) -> tuple[str, ...]:
 
 def _stamp(place: Path, table: str) -> tuple[str, ...]:
     names = (IMAGES, table)
-    return tuple(f"{name}/{version}" for name in names for version in versions(place, name))
+    marks = (versions, commits)
+    return tuple(f"{name}/{mark}" for of in marks for name in names for mark in of(place, name))
 
 
 def dates_of(photos: Any) -> list[CaptureDate | None]:

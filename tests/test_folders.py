@@ -95,7 +95,7 @@ def test_a_folder_that_is_away_loses_no_photo(library: Library, tmp_path: Path, 
     assert (counts.files, counts.reused, counts.removed) == (1, 1, 0)
     assert [skip.path for skip in counts.away] == [str(away)]
     hits = {hit.path: hit for hit in library.query(never, library.folder / "a/red.png", "red")}
-    assert hits[away / "a/red.png"].lost == ("away" if how == "gone" else "gone")
+    assert hits[away / "a/red.png"].state == ("away" if how == "gone" else "gone")
     library.folder.rename(tmp_path / "unplugged too")
     with pytest.raises(FolderError, match="the photo folder is gone"):
         library.index(never)

@@ -23,7 +23,7 @@ import pyarrow as pa
 from steersearch.core.errors import ImageError, LibraryDamagedError, SteerSearchError
 from steersearch.core.images.pillow import opened
 from steersearch.core.objects import ObjectPath
-from steersearch.indexer.checksums import damaged_files, seal
+from steersearch.indexer.checksums import REPAIRED, damaged_files, seal
 from steersearch.indexer.database import Database
 from steersearch.indexer.id_map import Ids, sorted_ids
 from steersearch.indexer.leases import kept_versions
@@ -164,7 +164,7 @@ class Tables:
         dim: length of its vectors; 0 keeps it, and makes no table if no vector is readable.
         keep_rows: whether the old table is readable.
         """
-        folder, draft = self._database.folder(name), f"repaired_{name}"
+        folder, draft = self._database.folder(name), f"{REPAIRED}{name}"
         if not folder.exists() and self._database.has(
             draft
         ):  # a repair was killed after it built this table, before it renamed it

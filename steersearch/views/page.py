@@ -191,7 +191,7 @@ def _heatmaps(hit: Hit, focuses: Sequence[Focus]) -> list[Heatmap]:
 
 def _shown_hit(hit: Hit, focuses: Sequence[Focus], folder: Path, *, by_month: bool) -> ShownHit:
     copies = [escaped(hit.shown(path)) for path in hit.copies]
-    notes = ([hit.lost] if hit.lost else []) + ([f"also {', '.join(copies)}"] if copies else [])
+    notes = ([hit.state] if hit.state else []) + ([f"also {', '.join(copies)}"] if copies else [])
     image, heatmaps = hit.photo_within(PHOTO_SIDE), _heatmaps(hit, focuses)
     indexes: list[PromptIndex | UnsteeredIndex] = [focus.index for focus in focuses]
     indexes = indexes or [hit.searched.index]

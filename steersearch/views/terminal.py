@@ -11,6 +11,7 @@ import sys
 import time
 import traceback
 import warnings
+from collections import Counter
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from enum import Enum
@@ -440,25 +441,31 @@ def _with_paths(rows: Sequence[tuple[str, ...]], found: Sequence[Hit]) -> list[t
     """Rows with the paths of their hits, and below each the copies folded into it."""
     whole = []
     for row, hit in zip(rows, found, strict=True):
-        whole.append((*row, readable(hit.path) + (f" ({hit.lost})" if hit.lost else "")))
+        whole.append((*row, readable(hit.path) + (f" ({hit.state})" if hit.state else "")))
         whole += [(*("" for _ in row), f"= {readable(path)}") for path in hit.copies]
     return whole
 
 
 def _also(hit: Hit) -> dict[str, Any]:
-    """The date and its source; copies only for hits that have some, `away` and `gone` only if true."""
+    """The date and its source; copies only for hits that have some, `away`, `gone` and `changed` only if true."""
     date = {"taken_at": hit.date and hit.date.iso, "taken_at_source": hit.taken_at_source}
     copies = {"copies": [os.fspath(path) for path in hit.copies]} if hit.copies else {}
-    lost = {"gone": True} if hit.lost == "gone" else {"gone": True, "away": True} if hit.lost else {}
-    return {**date, **copies, **lost}
+    state = dict.fromkeys({"away": ("gone", "away"), "": ()}.get(hit.state, (hit.state,)), True)
+    return {**date, **copies, **state}
 
 
 def _paths_remark(found: Sequence[Hit], form: Form) -> None:
     these = f"of these {counted(len(found), 'photo')}"
-    if away := sum(hit.lost == "away" for hit in found):
+    states = Counter(hit.state for hit in found)
+    if away := states["away"]:
         remark(f"{away:,} {these} {'is' if away == 1 else 'are'} in a folder that is away")
-    if gone := sum(hit.lost == "gone" for hit in found):
+    if gone := states["gone"]:
         remark(f"{gone:,} {these} no longer {'exists' if gone == 1 else 'exist'}")
+    if changed := states["changed"]:
+        has = "has" if changed == 1 else "have"
+        remark(
+            f"{changed:,} {these} {has} changed since the last index; steersearch index brings it up to date"
+        )
     if form in (Form.paths, Form.print0) and (folded := sum(len(hit.copies) for hit in found)):
         remark(f"{folded:,} {'copy' if folded == 1 else 'copies'} folded into these; --json lists them")
     if form is Form.paths and any("\n" in os.fspath(hit.path) for hit in found):

@@ -112,6 +112,9 @@ class HitAnswer(PhotoRow):
     parts: list[PartAnswer]
     copies: list[str]
     is_gone: bool
+    is_changed: bool = Field(
+        False, description="whether its file has another size or time than when it was indexed"
+    )
     layer: str | None = Field(
         None, description="where it matches the marked region: PNG in base64, to be laid over the photo"
     )
@@ -191,6 +194,7 @@ def _hit(hit: Hit, photo: Photo, layer: str | None) -> HitAnswer:
         parts=[PartAnswer(prompt=part.prompt, score=part.score) for part in hit.parts],
         copies=[shown(hit.shown(path)) for path in hit.copies],
         is_gone=hit.is_gone,
+        is_changed=hit.is_changed,
         layer=layer,
     )
 
