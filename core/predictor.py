@@ -29,7 +29,9 @@ from torch import Tensor
 
 from steersearch.core.attention_maps import HeadPooling, attention_maps
 from steersearch.core.checkpoints import load_model, write_safetensors
-from steersearch.core.errors import ConfigError, PromptError, SteerSearchError
+from steersearch.core.errors import ConfigError, ImageError, PromptError, SteerSearchError
+from steersearch.core.images.colour import to_rgb
+from steersearch.core.images.picture import orientation_of, upright
 from steersearch.core.images.reader import read_picture
 from steersearch.core.preprocess import TILES, View
 from steersearch.core.prompts import EncodedPrompt
@@ -370,6 +372,7 @@ class Predictor:
     ) -> Iterator[Features]:
         if isinstance(images, (str, Path, Image.Image)):
             raise ConfigError("images", images, "must be a sequence of pictures or paths, not a single one")
+        images = list(images)
         prompts = self._prompt_features(prompt, len(images))
         if prompts is None or len(prompts) == 1:
             steering = self.steering(prompts, gate_scale)
@@ -406,6 +409,12 @@ class Predictor:
     def _read(self, image: ImageSource) -> Floats:
         if isinstance(image, (str, Path)):
             return self.preprocess(read_picture(image, at_least=self.preprocess.least_side))
+        if not isinstance(image, Image.Image):
+            raise ConfigError("images", image, "must be pictures of PIL, or paths")
+        if 0 in image.size:
+            raise ImageError(None, "it has no pixels")
+        if image.format is not None:  # opened from a file, in which it may lie on its side
+            image = upright(to_rgb(image), orientation_of(image))
         return self.preprocess(image)
 
     def _collect(self, results: Iterator[Tensor], shape: tuple[int, ...]) -> Tensor:

@@ -386,6 +386,8 @@ class SteerViT(nn.Module):
         Without gradients one short prompt is folded (see `GatedCrossAttention.fold`): same, faster.
         Raises PromptError for features of another text encoder.
         """
+        if not math.isfinite(gate_scale):
+            raise ConfigError("gate_scale", gate_scale, "must be a finite number, 1.0 is as trained")
         if prompts is None or gate_scale == 0:
             return NO_STEERING
         if prompts.tokens.shape[-1] != self.config.text_dim:

@@ -59,7 +59,7 @@ class Filters:
     ) -> Filters:
         """Filters from text; dates: see `parse_date`. Raises ArgumentError, FilterError."""
         return cls(
-            folder=None if folder is None else os.fspath(folder),
+            folder=None if folder is None else os.fsdecode(folder),
             after=None if after is None else parse_date("after", after),
             before=None if before is None else parse_date("before", before),
             where=where,
@@ -128,7 +128,7 @@ def parse_date(name: str, value: str | date) -> datetime:
         else:
             found = datetime(value.year, value.month, value.day)
         found.timestamp()  # raises for a year out of range
-    except (ValueError, OverflowError, OSError):
+    except (AttributeError, ValueError, OverflowError, OSError):
         raise ArgumentError(
             name, value, 'is not a date; write it like "2024", "2024-05", "2024-05-17" or "2024-05-17 18:30"'
         ) from None
@@ -143,8 +143,8 @@ def _stored(folder: str, folders: Folders) -> str | None:
     if path == Path("."):
         return None
     if not (path.is_absolute() or is_uri(folder)):
-        below = next((root / path for root in folders.paths if (root / path).is_dir()), None)
-        if below is None and not path.is_dir():  # of a folder that is away, or as the tables name it
+        below = next((root / path for root in folders.paths if os.path.isdir(root / path)), None)
+        if below is None and not os.path.isdir(path):  # of a folder that is away, or as the tables name it
             return normal_form(path.as_posix())
         path = below or path  # else named from the current folder
     real = as_place(normal_form(os.fspath(real_path(path))))

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 import os
 from collections.abc import Callable, Sequence
 from contextlib import nullcontext
@@ -41,7 +40,7 @@ from steersearch.indexer.query_terms import AnyFocus, Focus, Sort, checked_sort
 from steersearch.indexer.region import AnyRegion, as_region
 from steersearch.indexer.regions import region_snapshot_name
 from steersearch.indexer.relocation import Likeness
-from steersearch.indexer.resolver import Resolver
+from steersearch.indexer.resolver import Resolver, checked_scale
 from steersearch.indexer.scan import Skip, read_patterns, write_patterns
 from steersearch.indexer.search import Search
 from steersearch.indexer.snapshot import Snapshot, snapshot_name
@@ -194,7 +193,7 @@ class Library:
         nothing counts as removed), LibraryPlaceError, ModelMismatchError, ClusterError, SteerSearchError; single
         unusable files raise nothing, see `Counts.skips`.
         """
-        named = list(dict.fromkeys(map(checked_prompt, prompts or ())))
+        named = list(dict.fromkeys(map(checked_prompt, _several("prompts", prompts or ()))))
         scale = _gate_scale(gate_scale, named)
         if batch_size is not None and batch_size < 1:
             raise ArgumentError("batch_size", batch_size, "must be at least 1")
@@ -202,7 +201,9 @@ class Library:
         with engine.ready():
             embedder = self._models.for_run(named, view)
             check_place(self.place)
-            patterns = self.excluded if exclude is None else tuple(dict.fromkeys(exclude))
+            patterns = (
+                self.excluded if exclude is None else tuple(dict.fromkeys(_several("exclude", exclude)))
+            )
             self._folders.reload()
             scan = scan_library(self._folders.now, patterns, self._folders.files_of)
             to_build = targets(self.place, self._indexes, embedder, named, scale)
@@ -553,15 +554,20 @@ class Library:
         return self._models.changed.in_short(changed)
 
 
+def _several(name: str, given: Sequence[str]) -> Sequence[str]:
+    """Raises ArgumentError for one text, whose letters would be taken for several."""
+    if isinstance(given, str | bytes):
+        raise ArgumentError(name, given, f"must be a list, such as [{given!r}]")
+    return given
+
+
 def _gate_scale(given: float | None, prompts: Sequence[str]) -> float:
     """The strength of the steering of a run. Raises ArgumentError."""
     if given is None:
         return 1.0
     if not prompts:
         raise ArgumentError("gate_scale", given, "name the prompts; without, each index keeps its own")
-    if not math.isfinite(given):
-        raise ArgumentError("gate_scale", given, "must be a finite number, 1.0 is as trained")
-    return given
+    return checked_scale(given)
 
 
 def _refuse_steering(gate_scale: float | None, budget_s: float | None) -> None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -11,7 +11,7 @@ from pathlib import Path
 import numpy as np
 import numpy.typing as npt
 
-from steersearch.core.errors import ArgumentError, ModelMismatchError
+from steersearch.core.errors import ArgumentError, ImageError, ModelMismatchError
 from steersearch.core.images.limits import DEFAULT_LIMITS, Limits
 from steersearch.core.images.picture import Picture
 from steersearch.core.images.reader import read_picture
@@ -327,7 +327,12 @@ def checked_images(
     image: str | Path | Sequence[str | Path], region: Area | None, *, any_of: bool
 ) -> list[str | Path]:
     """The query photos. Raises ArgumentError for a number of them that does not go with the rest."""
-    images = [image] if isinstance(image, str | Path) else list(image)
+    if not isinstance(image, Iterable | os.PathLike):
+        raise ArgumentError("image", image, "must be a path, or several")
+    given = [image] if isinstance(image, str | bytes | os.PathLike) else list(image)
+    images = [one if isinstance(one, str | Path) else os.fsdecode(one) for one in given]
+    if bad := next((one for one in images if "\0" in os.fspath(one)), None):
+        raise ImageError(bad, "not a path, as it holds a NUL character")
     if not images:
         raise ArgumentError("image", images, "name at least one")
     if any_of and len(images) == 1:

@@ -4,15 +4,19 @@ from __future__ import annotations
 
 import math
 import re
-from collections.abc import Sequence
+from collections.abc import Iterable, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
+from numbers import Real
 from typing import Literal, TypeAlias, get_args
 
 from steersearch.core.errors import ArgumentError, in_digits
 from steersearch.core.prompts import Reading, checked_prompt
 from steersearch.indexer.manifest import PromptIndex
 
-_WEIGHED = re.compile(r"(?P<text>.*):\s*(?P<weight>[+-]?(\d+\.?\d*|\.\d+))", re.DOTALL)
+_WEIGHED = re.compile(
+    r"(?P<text>.*):\s*(?P<weight>[+-]?(\d+\.?\d*|\.\d+)(e[+-]?\d+)?)", re.DOTALL | re.IGNORECASE
+)
 _UNCLEAR = re.compile(r"(?P<text>.*):(?P<weight>\S*)", re.DOTALL)  # not a number in the place of a weight
 
 Sort = Literal["score", "date", "-date"]  # of hits
@@ -88,6 +92,8 @@ def parse_focus(text: str) -> Focus:
 
 def as_focuses(focus: AnyFocus) -> list[Focus]:
     """One text, taken as it is without a weight, or several focuses. Raises ArgumentError for none or a duplicate."""
+    if isinstance(focus, bytes | Mapping) or not isinstance(focus, Iterable | Focus):
+        raise ArgumentError("focus", focus, 'must be a text, or several, such as ["sofa", ("cushion", 0.5)]')
     several = [focus] if isinstance(focus, str | Focus) else focus
     focuses = [_as_focus(one) for one in several]
     texts = [one.text for one in focuses]
@@ -104,8 +110,9 @@ def _as_focus(one: object) -> Focus:
         return one
     if isinstance(one, str):
         return Focus(one)
-    if isinstance(one, tuple) and len(one) == 2 and isinstance(one[1], int | float):
-        return Focus(one[0], float(one[1]))
+    if isinstance(one, tuple) and len(one) == 2 and isinstance(one[1], Real):
+        with suppress(OverflowError):
+            return Focus(one[0], float(one[1]))
     raise ArgumentError("focus", one, 'must be a text, or such as ("cushion", 0.5)')
 
 

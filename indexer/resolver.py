@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import replace
+from numbers import Real
 
 from steersearch.core.errors import ArgumentError, PromptIndexMissing
 from steersearch.core.preprocess import View, checked_view
@@ -22,6 +24,8 @@ class Resolver:
         self, focus: AnyFocus, gate_scale: float | None, model: str | None, view: View | None
     ) -> list[Focus]:
         """See `Library.resolve`."""
+        if gate_scale is not None:
+            checked_scale(gate_scale)
         return [
             one if one.indexes else replace(one, indexes=self._indexes_of(one.text, gate_scale, model, view))
             for one in as_focuses(focus)
@@ -65,3 +69,10 @@ class Resolver:
 
     def _full_name(self, model: str | None) -> str | None:
         return None if model is None else self._models.provider.full_name(model)
+
+
+def checked_scale(gate_scale: float) -> float:
+    """Raises ArgumentError for what is no finite number."""
+    if not (isinstance(gate_scale, Real) and abs(gate_scale) < math.inf):
+        raise ArgumentError("gate_scale", gate_scale, "must be a finite number, 1.0 is as trained")
+    return gate_scale

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
 from functools import cached_property, partial
+from numbers import Real
 from typing import Any
 
 import numpy as np
@@ -375,8 +376,8 @@ def _row_of(hit: Hit, gallery: Snapshot) -> Rows:
 
 
 def _check_number(k: int) -> None:
-    if k < 1:
-        raise ArgumentError("k", k, "must be at least 1")
+    if not hasattr(k, "__index__") or k < 1:
+        raise ArgumentError("k", k, "must be a whole number of at least 1")
 
 
 def _seconds(exact: bool, budget_s: float | None) -> float | None:
@@ -384,6 +385,6 @@ def _seconds(exact: bool, budget_s: float | None) -> float | None:
     if exact and budget_s is not None:
         reason = "contradicts `exact`, which compares all however long it takes; give one of the two"
         raise ArgumentError("budget_s", budget_s, reason)
-    if budget_s is not None and not budget_s > 0:
+    if budget_s is not None and not (isinstance(budget_s, Real) and budget_s > 0):
         raise ArgumentError("budget_s", budget_s, "must be a number of seconds above 0")
     return None if exact else budget_s or BUDGET_S
