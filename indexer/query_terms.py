@@ -14,9 +14,7 @@ from steersearch.core.errors import ArgumentError, in_digits
 from steersearch.core.prompts import Reading, checked_prompt
 from steersearch.indexer.manifest import PromptIndex
 
-_WEIGHED = re.compile(
-    r"(?P<text>.*):\s*(?P<weight>[+-]?(\d+\.?\d*|\.\d+)(e[+-]?\d+)?)", re.DOTALL | re.IGNORECASE
-)
+_WEIGHED = re.compile(r"(?P<text>.*):\s*(?P<weight>[+-]?(\d+\.?\d*|\.\d+))", re.DOTALL)
 _UNCLEAR = re.compile(r"(?P<text>.*):(?P<weight>\S*)", re.DOTALL)  # not a number in the place of a weight
 
 Sort = Literal["score", "date", "-date"]  # of hits

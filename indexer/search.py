@@ -377,7 +377,7 @@ def _row_of(hit: Hit, gallery: Snapshot) -> Rows:
 
 def _check_number(k: int) -> None:
     if not hasattr(k, "__index__") or k < 1:
-        raise ArgumentError("k", k, "must be a whole number of at least 1")
+        raise ArgumentError("k", k, "must be at least 1, and a whole number")
 
 
 def _seconds(exact: bool, budget_s: float | None) -> float | None:

@@ -14,7 +14,7 @@ from PIL import Image
 
 from steersearch import SteerViT
 from steersearch.core.errors import ArgumentError, ConfigError, ImageError, SteerSearchError
-from steersearch.indexer.query_terms import as_focuses, parse_focus
+from steersearch.indexer.query_terms import as_focuses
 from tests.toy_embedder import ToyEmbedder, save_photos
 from tests.toy_library import Library
 
@@ -54,17 +54,15 @@ def test_what_is_no_focus_is_refused(library: Library, focus: Any) -> None:
 @pytest.mark.parametrize("half", [np.float32(0.5), np.float64(0.5), Fraction(1, 2)])
 def test_any_real_number_is_a_weight(half: Any) -> None:
     assert [one.weight for one in as_focuses(["a", ("b", half), ("c", np.int64(-2))])] == [1, 0.5, -2]
-    assert parse_focus("a:5e-1").weight == parse_focus("a:.5").weight == 0.5
-    assert parse_focus("a:-1E308").weight == -1e308
     for bad in (10**400, math.nan, "1", 1j):
-        with pytest.raises(ArgumentError, match="weight|must be a text"):
+        with pytest.raises(ArgumentError, match=r"weight|must be a text"):
             as_focuses([("a", bad)])  # type: ignore[list-item]
 
 
 def test_a_whole_number_of_hits(library: Library) -> None:
     assert len(found(library, k=np.int64(2))) == len(found(library, k=np.array(2))) == 2
     for bad in (2.0, "2", None, np.float32(2), 0):
-        with pytest.raises(ArgumentError, match="k = .*must be a whole number of at least 1"):
+        with pytest.raises(ArgumentError, match=r"k = .*must be at least 1, and a whole number"):
             found(library, k=bad)
 
 
