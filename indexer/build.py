@@ -24,7 +24,7 @@ from steersearch.indexer.contents import Contents, Target
 from steersearch.indexer.embedder import Embedder
 from steersearch.indexer.file_lists import Paths
 from steersearch.indexer.folders import Folders
-from steersearch.indexer.id_map import IdMap
+from steersearch.indexer.id_map import IdMap, Ids, rows_of
 from steersearch.indexer.library_scan import LibraryScan
 from steersearch.indexer.loader import BadFile, read_ahead
 from steersearch.indexer.manifest import (
@@ -149,6 +149,7 @@ class Build:
         paths = self._settle_unchanged()
         self._read_and_embed(paths)
         self._remove_vanished()
+        del self._known, self._contents  # some 100 bytes a file; the snapshots need as much
         with self._writing():
             for target in self._targets:
                 write_prompt_index(self._place, target)
@@ -178,11 +179,16 @@ class Build:
     def _recall(self) -> None:
         """Load the state of the library: files by path, contents that decode or do not, vectors by prompt index."""
         self._known = known = self._store.known()
-        embedded = {target.key: self._store.contents_with_vectors(target.key) for target in self._targets}
+        usable = known.usable
+        usable = usable[rows_of(self._store.contents_with_thumbnails(), usable) >= 0]
+        self._contents = Contents(self._all_targets, usable, known.bad, self._embedded())
+
+    def _embedded(self) -> Iterator[tuple[str, Ids]]:
+        """See `Contents`."""
+        for target in self._targets:
+            yield target.key, self._store.contents_with_vectors(target.key)
         if self._unsteered is not None:
-            embedded[self._unsteered.key] = self._store.contents_with_features(self._unsteered.key)
-        usable = np.intersect1d(known.usable, self._store.contents_with_thumbnails())
-        self._contents = Contents(self._all_targets, usable, known.bad, embedded)
+            yield self._unsteered.key, self._store.contents_with_features(self._unsteered.key)
 
     def _ask_dates(self) -> None:
         """Read the capture dates that an older version did not record."""

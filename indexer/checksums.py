@@ -95,13 +95,8 @@ def read_table(path: Path, schema: Any) -> Any:
     return table
 
 
-def write_table(place: Path, path: Path, table: Any) -> None:
-    """A pyarrow.Table in Arrow's file format with checksums. Raises LibraryPlaceError."""
-    write_tables(place, path, table.schema, [table])
-
-
-def write_tables(place: Path, path: Path, schema: Any, parts: Iterable[Any]) -> None:
-    """As `write_table`, a table of this schema that comes in parts."""
+def write_table(place: Path, path: Path, schema: Any, parts: Iterable[Any]) -> None:
+    """A table of this schema, which comes in parts, in Arrow's file format with checksums. Raises LibraryPlaceError."""
 
     def write(file: IO[bytes]) -> None:
         with pa.ipc.new_file(file, schema) as writer:

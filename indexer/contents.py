@@ -7,7 +7,7 @@ from collections.abc import Collection, Iterable, Mapping, Sequence
 import numpy as np
 import numpy.typing as npt
 
-from steersearch.indexer.id_map import IdMap, Ids, row_of, rows_of, sorted_ids
+from steersearch.indexer.id_map import IdMap, Ids, row_of, rows_of
 from steersearch.indexer.manifest import PromptIndex, UnsteeredIndex
 
 Target = PromptIndex | UnsteeredIndex
@@ -19,25 +19,33 @@ class Contents:
     One sorted array of 32 bytes per content, and a byte for each target, which processes of one machine can share.
 
     usable: contents of usable photos that have a thumbnail.  bad: why a content cannot be decoded.
-    embedded: the contents that have a vector, by key of the target; all sorted.
+    embedded: each target's key, and the contents that have its vector, taken one after the other; all sorted.
     """
 
     def __init__(
-        self, targets: Sequence[Target], usable: Ids, bad: Mapping[str, str], embedded: Mapping[str, Ids]
+        self,
+        targets: Sequence[Target],
+        usable: Ids,
+        bad: Mapping[str, str],
+        embedded: Iterable[tuple[str, Ids]],
     ) -> None:
         self.targets = tuple(targets)
         self._bad = dict(bad)
-        self._ids = usable
-        for ids in embedded.values():
-            if len(ids) and (rows_of(self._ids, ids) < 0).any():
-                self._ids = sorted_ids(np.concatenate([self._ids, ids]))
-        self._is_usable = self._among(usable)
-        self._has = {key: self._among(ids) for key, ids in embedded.items()}
+        self._ids, self._is_usable = usable, np.ones(len(usable), dtype=bool)
+        self._has: dict[str, npt.NDArray[np.bool_]] = {}
+        for key, ids in embedded:
+            self._take_in(ids[rows_of(self._ids, ids) < 0])
+            has = np.zeros(len(self._ids), dtype=bool)
+            has[rows_of(self._ids, ids)] = True
+            self._has[key] = has
 
-    def _among(self, ids: Ids) -> npt.NDArray[np.bool_]:
-        found = np.zeros(len(self._ids), dtype=bool)
-        found[rows_of(self._ids, ids)] = True
-        return found
+    def _take_in(self, new: Ids) -> None:
+        """Contents that have a vector, and no usable photo."""
+        if len(new):
+            rows = np.searchsorted(self._ids, new)
+            self._ids = np.insert(self._ids.astype(np.promote_types(self._ids.dtype, new.dtype)), rows, new)
+            self._is_usable = np.insert(self._is_usable, rows, False)
+            self._has = {key: np.insert(has, rows, False) for key, has in self._has.items()}
 
     def bad_reason(self, image_id: str) -> str | None:
         """Why this content cannot be decoded, if that is known."""

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import os
 import re
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from functools import cached_property
 from pathlib import Path
@@ -47,7 +47,11 @@ _READS = 5  # of a table whose files vanish meanwhile
 
 
 class _VanishedError(SteerSearchError):
-    """Another process has deleted the files of the version that is read."""
+    """Another process has deleted the files of the version of a table that is read. Field: `table`."""
+
+    def __init__(self, table: Path) -> None:
+        self.table = table
+        super().__init__(f"{table}: Not found: files of an older version")
 
 
 class Database:
@@ -92,18 +96,30 @@ class Database:
 
         Raises LibraryUnreadableError, LibraryDamagedError.
         """
-        with reading(self.folder(name)):
+        folder = self.folder(name)
+        with reading(folder):
             self._check(name)
-            for _ in range(_READS):
+            for attempt in range(_READS + 1):
                 try:
                     return read(self._connection.open_table(name))
-                except (RuntimeError, _VanishedError) as error:
-                    if "Not found" not in str(error):
+                except _VanishedError as error:
+                    if error.table != folder:
                         raise
-            try:
-                return read(self._connection.open_table(name))
-            except _VanishedError as error:  # no other process: the files are lost
-                raise error.__cause__ or error from None
+                    if attempt == _READS:  # no other process: the files are lost
+                        raise error.__cause__ or error from None
+                except RuntimeError as error:
+                    if "Not found" not in str(error) or attempt == _READS:
+                        raise
+            raise AssertionError("the last attempt returns or raises")
+
+    def read_several(self, names: Sequence[str], read: Callable[..., T], *opened: Any) -> T:
+        """As `read`, of several tables at once, None for one that does not exist. `read` reads within `reading_on`, so
+        that it is known which table's files were deleted."""
+        if not names:
+            return read(*opened)
+        if not self.has(names[0]):
+            return self.read_several(names[1:], read, *opened, None)
+        return self.read(names[0], lambda table: self.read_several(names[1:], read, *opened, table))
 
     @contextmanager
     def reading_on(self, name: str) -> Iterator[None]:
@@ -114,7 +130,7 @@ class Database:
             except RuntimeError as error:
                 if "Not found" not in str(error):
                     raise
-                raise _VanishedError(f"{self.folder(name)}: Not found: files of an older version") from error
+                raise _VanishedError(self.folder(name)) from error
 
     def change(self, name: str, change: Callable[[Any], T]) -> T:
         """The result of `change` on a table. Raises LibraryPlaceError, LibraryDamagedError."""

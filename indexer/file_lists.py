@@ -21,8 +21,10 @@ from steersearch.indexer.schema import FileRecord, from_stored, mask_of, numbers
 Rows = npt.NDArray[np.int64]
 
 PART = 1 << 14  # files that are looked at together
-_COLUMNS = {"path": pa.large_string(), "size": pa.int64(), "mtime_ns": pa.int64()}
-_KNOWN = {"image_id": pa.large_string(), "reason": pa.large_string(), "is_dated": pa.bool_()}
+_FOUND = pa.schema({"path": pa.large_string(), "size": pa.int64(), "mtime_ns": pa.int64()})
+_KNOWN = pa.schema(
+    [*_FOUND, ("image_id", pa.large_string()), ("reason", pa.large_string()), ("is_dated", pa.bool_())]
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -39,23 +41,25 @@ class FoundFile:
 
 
 class _Files:
-    """table: pyarrow.Table of _COLUMNS and others, in any order."""
+    """parts: pyarrow.Tables of this schema, with the columns of _FOUND, in any order; emptied, so that there is never a
+    second copy of more than one column."""
 
-    def __init__(self, table: Any) -> None:
+    def __init__(self, schema: Any, parts: list[Any]) -> None:
         import pyarrow.compute as compute
 
-        table = table.take(compute.sort_indices(table, [("path", "ascending")])).combine_chunks()
-        self._table = table
-        self._paths = self._array("path")
-        self.sizes: Rows = numbers(self._array("size"), np.int64)
-        self.mtimes_ns: Rows = numbers(self._array("mtime_ns"), np.int64)
+        table = pa.concat_tables([schema.empty_table(), *parts])
+        parts.clear()
+        order = compute.sort_indices(table.column("path"))
+        self._columns = dict[str, Any]()
+        for name in schema.names:
+            self._columns[name] = table.column(name).take(order).combine_chunks()
+            table = table.drop_columns(name)
+        self._paths = self._columns["path"]
+        self.sizes: Rows = numbers(self._columns["size"], np.int64)
+        self.mtimes_ns: Rows = numbers(self._columns["mtime_ns"], np.int64)
 
     def __len__(self) -> int:
         return len(self._paths)
-
-    def _array(self, name: str) -> Any:
-        chunks = self._table.column(name).chunks
-        return chunks[0] if chunks else pa.array([], self._table.schema.field(name).type)
 
     def path(self, row: int) -> str:
         return from_stored(self._paths[row].as_py())
@@ -95,18 +99,17 @@ class FoundFiles(_Files, Sequence[FoundFile]):
 
     @classmethod
     def of(cls, files: Iterable[FoundFile] = ()) -> Self:
-        remaining, schema = iter(files), pa.schema(list(_COLUMNS.items()))
-        parts = [schema.empty_table()]
+        remaining, parts = iter(files), []
         while some := list(islice(remaining, PART)):
             columns = [[to_stored(f.path) for f in some], [f.size for f in some], [f.mtime_ns for f in some]]
-            arrays = [pa.array(c, kind) for c, kind in zip(columns, _COLUMNS.values(), strict=True)]
-            parts.append(pa.table(arrays, schema=schema))
-        return cls(pa.concat_tables(parts))
+            arrays = [pa.array(c, kind) for c, kind in zip(columns, _FOUND.types, strict=True)]
+            parts.append(pa.table(arrays, schema=_FOUND))
+        return cls(_FOUND, parts)
 
     @classmethod
     def joined(cls, lists: Sequence[FoundFiles]) -> FoundFiles:
         """All files of several lists."""
-        return lists[0] if len(lists) == 1 else cls(pa.concat_tables([one._table for one in lists]))
+        return lists[0] if len(lists) == 1 else cls(_FOUND, [pa.table(one._columns) for one in lists])
 
     def below(self, prefix: str) -> FoundFiles:
         """The same files with paths that begin with `prefix`."""
@@ -116,7 +119,7 @@ class FoundFiles(_Files, Sequence[FoundFile]):
             return self
         first, nothing = (pa.scalar(text, pa.large_string()) for text in (prefix, ""))
         paths = compute.binary_join_element_wise(first, self._paths, nothing)
-        return FoundFiles(self._table.set_column(0, "path", paths))
+        return FoundFiles(_FOUND, [pa.table({**self._columns, "path": paths})])
 
     @overload
     def __getitem__(self, row: int) -> FoundFile: ...
@@ -161,23 +164,18 @@ class KnownFiles(_Files, Sequence[FileRecord]):
     is_dated: (n,) whether their date was read, see `FileRecord`.
     """
 
-    def __init__(self, table: Any) -> None:
-        super().__init__(table)
-        self._ids, self._reasons = self._array("image_id"), self._array("reason")
+    def __init__(self, parts: list[Any]) -> None:
+        """parts: see `part_of`; emptied."""
+        super().__init__(_KNOWN, parts)
+        self._ids, self._reasons = self._columns["image_id"], self._columns["reason"]
         self.is_bad: npt.NDArray[np.bool_] = mask_of(self._reasons.is_valid())
-        self.is_dated: npt.NDArray[np.bool_] = mask_of(self._array("is_dated"))
+        self.is_dated: npt.NDArray[np.bool_] = mask_of(self._columns["is_dated"])
 
-    @classmethod
-    def of(cls, parts: Sequence[Any]) -> Self:
-        """parts: pyarrow.Tables of a path, image_id, size, mtime_ns, reason and taken_at_source."""
-        schema = pa.schema(list({**_COLUMNS, **_KNOWN}.items()))
-        made = [
-            part.append_column("is_dated", part.column("taken_at_source").is_valid())
-            .select(schema.names)
-            .cast(schema)
-            for part in parts
-        ]
-        return cls(pa.concat_tables([schema.empty_table(), *made]))
+    @staticmethod
+    def part_of(rows: Any) -> Any:
+        """Some of the files. rows: pyarrow.Table of a path, image_id, size, mtime_ns, reason and taken_at_source."""
+        is_dated = rows.column("taken_at_source").is_valid()
+        return rows.append_column("is_dated", is_dated).select(_KNOWN.names).cast(_KNOWN)
 
     @overload
     def __getitem__(self, row: int) -> FileRecord: ...

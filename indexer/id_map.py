@@ -60,8 +60,18 @@ class IdMap:
 
 
 def sorted_ids(ids: Collection[str] | Ids) -> Ids:
-    """Different contents, sorted: 32 bytes each."""
-    return np.unique(np.array(list(ids) if not isinstance(ids, np.ndarray) else ids, dtype="S"))
+    """Different contents, sorted: 32 bytes each. An array is sorted in place."""
+    found = ids if isinstance(ids, np.ndarray) else np.array(list(ids), dtype="S")
+    found.sort()
+    is_first = are_first(found)
+    return found if is_first.all() else found[is_first]
+
+
+def are_first(ids: Ids) -> npt.NDArray[np.bool_]:
+    """(n,) Of sorted contents, whether each differs from the one before it."""
+    found = np.ones(len(ids), dtype=bool)
+    found[1:] = ids[1:] != ids[:-1]
+    return found
 
 
 def row_of(ids: Ids, image_id: str) -> int | None:

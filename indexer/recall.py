@@ -20,7 +20,7 @@ from steersearch.indexer.faiss_index import (
 LEAST_RECALL = 0.95  # of the ten nearest
 QUERIES, NEAREST = 200, 10
 _MOST_CELLS = 4  # nprobe is raised to at most one cell in 4: beyond, comparing all takes little longer
-_SCORED_AT_ONCE = 1 << 16  # vectors
+_SCORED_AT_ONCE = 1 << 13  # vectors: 7 MB of scores
 _SEED = 4321
 _MEASURED = f"the {NEAREST} nearest photos in {QUERIES} sampled searches"
 

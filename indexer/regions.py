@@ -318,7 +318,7 @@ def region_snapshot_is_true(place: Path, key: str) -> bool:
 def _agrees(kept: RegionSnapshot, gallery: UnsteeredGallery) -> bool:
     """Whether a snapshot holds these features."""
     arrays, made = kept.arrays, _Arrays(gallery)
-    if not kept.photos.equals(gallery.photos) or (arrays is None) != (gallery.count == 0):
+    if (arrays is None) != (gallery.count == 0) or not _are_rows(kept.photos, gallery.photos()):
         return False
     return arrays is None or (
         _are(arrays.patches, made.patches())
@@ -339,6 +339,16 @@ def _are(rows: npt.NDArray[Any], parts: Iterable[npt.NDArray[Any]]) -> bool:
     return start == len(rows)
 
 
+def _are_rows(table: Any, parts: Iterable[Any]) -> bool:
+    """As `_are`, of pyarrow.Tables."""
+    start = 0
+    for part in parts:
+        if not table.slice(start, len(part)).equals(part):
+            return False
+        start += len(part)
+    return start == len(table)
+
+
 def _make(place: Path, key: str, name: str) -> RegionSnapshot:
     """The files of the snapshot, read back; in memory if they cannot be written."""
     if _write(place, key, name):
@@ -350,13 +360,15 @@ def _make(place: Path, key: str, name: str) -> RegionSnapshot:
 def _in_memory(place: Path, key: str, name: str) -> RegionSnapshot:
     def made(gallery: UnsteeredGallery) -> RegionSnapshot:
         if not gallery.count:
-            return RegionSnapshot(name, gallery.photos, None)
+            return RegionSnapshot(name, pa.concat_tables(gallery.photos()), None)
         made = _Arrays(gallery)
         patches = np.concatenate(list(made.patches()))
         embeddings = np.concatenate([part.embeddings for part in gallery.parts()])
         vectors = np.concatenate(list(made.vectors()))
         return RegionSnapshot(
-            name, gallery.photos, RegionArrays(vectors, made.scale, patches, made.mean, embeddings)
+            name,
+            pa.concat_tables(gallery.photos()),
+            RegionArrays(vectors, made.scale, patches, made.mean, embeddings),
         )
 
     return _with_gallery(place, key, made)
@@ -483,7 +495,7 @@ def _write(place: Path, key: str, name: str) -> bool:
             write_array(home, files["scale"], made.scale)
         if region_snapshot_name(place, key) != name:
             return False
-        write_table(home, _table_file(place, key, name), gallery.photos)
+        write_table(home, _table_file(place, key, name), unsteered_gallery_schema(), gallery.photos())
         return True
 
     try:

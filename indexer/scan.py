@@ -120,7 +120,7 @@ def _objects(root: ObjectPath, excludes: Excludes) -> Iterator[FoundFile | Skip 
         relative = "/".join(parts)
         if isinstance(status, str):
             yield _Unlisted(relative, status)
-        elif path.name.lower().endswith(SUFFIXES) and not excludes(relative, False):
+        elif _is_image(path.name) and not excludes(relative, False):
             yield FoundFile(relative, status.st_size, status.st_mtime_ns)
 
 
@@ -171,23 +171,29 @@ def _walk(root: Path, excludes: Excludes) -> Iterator[FoundFile | Skip | _Unlist
             if (status.st_dev, status.st_ino) in visited:
                 continue
             visited.add((status.st_dev, status.st_ino))
+            holds_originals = relative.lower().endswith(_PHOTO_LIBRARIES)
+            below = []
             with os.scandir(full) as listing:
-                entries = sorted(listing, key=lambda entry: entry.name)
+                for entry in listing:
+                    if entry.name.startswith("."):
+                        continue
+                    path = f"{relative}/{entry.name}" if relative else entry.name
+                    if _is_folder(entry):
+                        name = entry.name.lower()
+                        is_wanted = name in _ORIGINALS if holds_originals else name not in SYSTEM_FOLDERS
+                        if is_wanted and not excludes(path, True):
+                            below.append((path, entry.is_symlink()))
+                    elif _is_image(entry.name) and not holds_originals and not excludes(path, False):
+                        yield _file(entry, path)
         except OSError as error:
             yield _Unlisted(relative or ".", error.strerror or type(error).__name__)
             continue
-        holds_originals = relative.lower().endswith(_PHOTO_LIBRARIES)
-        for entry in entries:
-            if entry.name.startswith("."):
-                continue
-            path = f"{relative}/{entry.name}" if relative else entry.name
-            if _is_folder(entry):
-                name = entry.name.lower()
-                is_wanted = name in _ORIGINALS if holds_originals else name not in SYSTEM_FOLDERS
-                if is_wanted and not excludes(path, True):
-                    (linked if entry.is_symlink() else folders).append(path)
-            elif entry.name.lower().endswith(SUFFIXES) and not holds_originals and not excludes(path, False):
-                yield _file(entry, path)
+        for path, is_link in sorted(below):
+            (linked if is_link else folders).append(path)
+
+
+def _is_image(name: str) -> bool:
+    return name.lower().endswith(SUFFIXES)
 
 
 def _is_folder(entry: os.DirEntry[str]) -> bool:

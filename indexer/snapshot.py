@@ -37,7 +37,7 @@ from steersearch.indexer.checksums import (
     write_array,
     write_checked,
     write_rows,
-    write_tables,
+    write_table,
 )
 from steersearch.indexer.database import FOLDER
 from steersearch.indexer.faiss_index import FlatIndex, IVFIndex
@@ -301,7 +301,7 @@ def _write(place: Path, key: str, name: str, dim: int | None) -> bool:
         if snapshot_name(place, key) != name:
             return False
         schema = gallery_schema().with_metadata(_about(gallery, None if gated is None else gated.recall))
-        write_tables(home, arrow, schema, gallery.parts(["heatmap", "presence"]))
+        write_table(home, arrow, schema, gallery.parts(schema.names))
         return True
 
     try:
@@ -353,7 +353,7 @@ def _agrees(kept: Snapshot, gallery: GalleryParts) -> bool:
     if len(kept) != gallery.count or not kept.table.schema.equals(schema, check_metadata=True):
         return False
     start = 0
-    for part in gallery.parts(["embedding", "heatmap", "presence"]):
+    for part in gallery.parts([*schema.names, "embedding"]):
         rows = slice(start, start + len(part))
         if not np.array_equal(kept.flat.all[rows], matrix_of(part.column("embedding"))):
             return False

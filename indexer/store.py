@@ -23,7 +23,7 @@ from steersearch.core.errors import SteerSearchError
 from steersearch.core.images.dates import CaptureDate, file_dates
 from steersearch.indexer.database import FOLDER, Database, commits, versions
 from steersearch.indexer.file_lists import KnownFiles
-from steersearch.indexer.id_map import Ids, sorted_ids
+from steersearch.indexer.id_map import Ids, are_first, rows_of, sorted_ids
 from steersearch.indexer.manifest import ROWS_CHECKED_SINCE, read_library
 from steersearch.indexer.schema import (
     CHECKSUM,
@@ -43,10 +43,10 @@ from steersearch.indexer.schema import (
     integers,
     is_heatmap,
     is_sound,
-    mask_of,
     numbers,
     pack_heatmap,
     paths_in,
+    photos_schema,
     prompt_schema,
     prompt_table,
     summed_columns,
@@ -60,12 +60,15 @@ from steersearch.indexer.schema import (
 )
 
 Floats = npt.NDArray[np.float32]
+Rows = npt.NDArray[np.int64]
 T = TypeVar("T")
 
 FILTER_LENGTH = 500  # keys per SQL filter
 _BATCH = 2048  # rows that are read at once: of vectors some megabytes, and 16 of these ahead
 _ROW_ID = "_rowid"  # LanceDB's
 _VECTOR = ("image_id", "embedding", "heatmap", PRESENCE)
+_PHOTO = (*PHOTO_COLUMNS, "status", "reason", CHECKSUM, DATE_CHECKSUM)
+_NOWHERE, _DAMAGED = -(2**63), -(2**63) + 1  # instead of the place of a vector
 _UNIT = 1e-2  # how far a length of float16 may be from 1
 
 
@@ -93,13 +96,13 @@ class UnsteeredVector:
 class UnsteeredGallery:
     """The unsteered features of the usable photos, at one moment.
 
-    photos: pyarrow table of PHOTO_COLUMNS and row (int64), sorted by path.
+    photos: reads pyarrow tables of PHOTO_COLUMNS and row (int64), sorted by path, some rows at a time, at least one.
         row: of the photo's content in the features, -1 without any.
     count: of different contents that have features.
     parts: reads them from the table, in the order of their rows, some at a time.
     """
 
-    photos: Any
+    photos: Callable[[], Iterator[Any]]
     count: int
     parts: Callable[[], Iterator[UnsteeredPart]]
 
@@ -116,8 +119,8 @@ class UnsteeredPart:
 class GalleryParts:
     """As `Gallery`, with the rows to be read from the tables.
 
-    count: of photos.  parts: given some of embedding, heatmap and presence, pyarrow tables of PHOTO_COLUMNS and these,
-        some rows at a time, at least one table.
+    count: of photos.  parts: given some of PHOTO_COLUMNS, embedding, heatmap and presence, pyarrow tables of these,
+        sorted by path, some rows at a time, at least one table.
     """
 
     count: int
@@ -187,10 +190,11 @@ class Store:
     def known(self) -> KnownFiles:
         """Every file in the library, without what was computed from it; none if there is no table yet."""
         columns = ["path", "image_id", "size", "mtime_ns", "reason", "taken_at_source"]
-        parts = self._parts(
-            IMAGES, columns, lambda rows: rows.filter(pa.array(~are_outside(rows.column("path"))))
-        )
-        return KnownFiles.of(parts)
+
+        def inside(rows: Any) -> Any:
+            return KnownFiles.part_of(rows.filter(pa.array(~are_outside(rows.column("path")))))
+
+        return KnownFiles(self._parts(IMAGES, columns, inside))
 
     def contents(self) -> tuple[Any, int]:
         """image_id of every usable file, an Arrow column, and how many others there are."""
@@ -202,27 +206,28 @@ class Store:
         return usable, len(rows) - len(usable)
 
     def photos(self) -> Any:
-        """The usable photos: a pyarrow.Table of PHOTO_COLUMNS, sorted by path."""
-        return self._photos()[0]
+        """The usable photos: a pyarrow.Table of PHOTO_COLUMNS."""
+        return pa.concat_tables(
+            self._parts(IMAGES, _PHOTO, lambda rows: self._usable(rows)[0].select(PHOTO_COLUMNS))
+        )
 
     def records(self, image_ids: Iterable[str]) -> dict[str, FileRecord]:
         """For each of these contents that is in `images` as a usable photo, one of its rows."""
-        found: dict[str, FileRecord] = {}
-        if self._database.has(IMAGES):
-            for chunk in chunks(sorted(set(image_ids)), FILTER_LENGTH):
-                found |= self._database.read(IMAGES, partial(self._first_rows, chunk))
-        return found
+        return self._database.read_several((IMAGES,), partial(self._first_rows, set(image_ids)))
 
-    def _first_rows(self, image_ids: Sequence[str], table: Any) -> dict[str, FileRecord]:
-        """As `records`; reads no further than it must, as a content may have very many copies."""
-        where = f"{_one_of('image_id', image_ids)} AND status = 'ok'"
-        checksums, found = [CHECKSUM, DATE_CHECKSUM], dict[str, FileRecord]()
-        for rows in self._batches(table, [*PHOTO_COLUMNS, "status", "reason", *checksums], where):
-            sound = rows.filter(pa.array(self._is_sound(IMAGES, rows, checksums)))
-            paths, *others = (sound.column(name) for name in PHOTO_COLUMNS)
+    def _first_rows(self, wanted: set[str], images: Any) -> dict[str, FileRecord]:
+        """As `records`; reads no further than it must. LanceDB would hold a filter by as many contents once for each
+        fragment."""
+        found = dict[str, FileRecord]()
+        for rows in self._batches_on(IMAGES, images, ["image_id", _ROW_ID]) if wanted else ():
+            here = np.array([image_id in wanted for image_id in rows.column("image_id").to_pylist()], bool)
+            if not here.any():
+                continue
+            named = self._rows_at(IMAGES, images, images_schema(), _row_ids(rows)[here])
+            paths, *others = (self._usable(named)[0].column(name) for name in PHOTO_COLUMNS)
             for row in zip(paths_in(paths), *(column.to_pylist() for column in others), strict=True):
                 found.setdefault(row[1], FileRecord(*row))
-            if len(found) == len(image_ids):
+            if len(wanted := wanted - found.keys()) == 0:
                 break
         return found
 
@@ -312,10 +317,7 @@ class Store:
         return self._contents(unsteered_table(key))
 
     def _contents(self, name: str) -> Ids:
-        parts = self._parts(
-            name, ["image_id"], lambda rows: np.array(rows.column("image_id").to_pylist(), dtype="S")
-        )
-        return sorted_ids(np.concatenate([np.empty(0, "S"), *parts]))
+        return sorted_ids(np.concatenate(self._parts(name, ["image_id"], _ids_of)))
 
     def write_unsteered(self, key: str, vectors: Sequence[UnsteeredVector]) -> None:
         """Insert unsteered features; a content that has some keeps them."""
@@ -328,31 +330,24 @@ class Store:
 
     def with_unsteered(self, key: str, use: Callable[[UnsteeredGallery], T]) -> T:
         """What `use` makes of the unsteered features of every usable photo that has some. It is called again if another
-        process compacts the table meanwhile."""
-        import pyarrow.compute as compute
-
-        photos = self._photos()[0].sort_by("path")
+        process compacts a table meanwhile."""
         name = unsteered_table(key)
 
-        def with_rows(rows: npt.NDArray[np.int64]) -> Any:
-            return photos.append_column("row", pa.array(rows)).cast(unsteered_gallery_schema())
-
-        if not self._database.has(name):
-            return use(UnsteeredGallery(with_rows(np.full(photos.num_rows, -1)), 0, lambda: iter(())))
-
-        def read(table: Any) -> T:
+        def read(images: Any, table: Any) -> T:
             def parts() -> Iterator[Any]:
-                with self._database.reading_on(name):
-                    for rows in self._batches(table, ["image_id", "embedding", "regions", CHECKSUM]):
-                        is_good = np.isfinite(matrix_of(rows.column("embedding"))).all(axis=1)
-                        yield rows.filter(pa.array(is_good & self._is_sound(name, rows, [CHECKSUM])))
+                for rows in self._batches_on(name, table, ["image_id", "embedding", "regions", CHECKSUM]):
+                    is_good = np.isfinite(matrix_of(rows.column("embedding"))).all(axis=1)
+                    yield rows.filter(pa.array(is_good & self._is_sound(name, rows, [CHECKSUM])))
 
-            ids = pa.chunked_array(
-                [rows.column("image_id").combine_chunks() for rows in parts()], pa.string()
-            )
-            found = compute.fill_null(compute.index_in(photos.column("image_id"), value_set=ids), -1)
-            rows = found.to_numpy().astype(np.int64)
+            ids, first = _first_of(np.concatenate([np.empty(0, "S"), *map(_ids_of, parts())]))
+            row_ids, contents, _ = self._usable_photos(images, ids)
+            rows = np.append(first, -1)[contents]
             used, rows[rows >= 0] = np.unique(rows[rows >= 0], return_inverse=True)
+
+            def photos() -> Iterator[Any]:
+                for some in _slices(len(rows)):
+                    part = self._rows_at(IMAGES, images, photos_schema(), row_ids[some])
+                    yield part.append_column("row", integers(rows[some])).cast(unsteered_gallery_schema())
 
             def used_parts() -> Iterator[UnsteeredPart]:
                 first = 0
@@ -366,15 +361,15 @@ class Store:
                         regions = some.column("regions").to_pylist()
                         yield UnsteeredPart(matrix_of(some.column("embedding")), regions)
 
-            return use(UnsteeredGallery(with_rows(rows), len(used), used_parts))
+            return use(UnsteeredGallery(photos, len(used), used_parts))
 
-        return self._database.read(name, read)
+        return self._database.read_several((IMAGES, name), read)
 
     def gallery(self, key: str, unkept: Sequence[Vector] = ()) -> Gallery:
         """Every usable photo that has a vector, see `with_gallery`."""
 
         def whole(found: GalleryParts) -> Gallery:
-            parts = list(found.parts(["embedding", "heatmap", PRESENCE]))
+            parts = list(found.parts([*PHOTO_COLUMNS, "embedding", "heatmap", PRESENCE]))
             embeddings = np.concatenate([matrix_of(part.column("embedding")) for part in parts])
             photos = pa.concat_tables(parts).drop_columns("embedding").cast(gallery_schema())
             return Gallery(photos, embeddings, found.missing, found.damaged)
@@ -383,90 +378,104 @@ class Store:
 
     def with_gallery(self, key: str, use: Callable[[GalleryParts], T], unkept: Sequence[Vector] = ()) -> T:
         """What `use` makes of every usable photo that has a vector, copies of one content under each of their paths.
-        It is called again if another process compacts the table meanwhile.
+        It is called again if another process compacts a table meanwhile.
 
-        Photos whose row or vector does not match its checksum are left out, and counted.
+        Photos whose row or vector does not match its checksum are left out, and counted. Of each photo it holds where
+        the tables have it, 16 bytes, and the rest of some at a time.
         unkept: vectors that could not be written; they are treated as if they had been.
         """
-        import pyarrow.compute as compute
-
-        photos, damaged_rows = self._photos()
-        photos = photos.sort_by("path").combine_chunks()
         name = prompt_table(key)
-        new = prompt_schema(len(unkept[0].embedding) if unkept else 0).empty_table()
-        if unkept:
-            new = pa.Table.from_pylist(_vector_rows(unkept), schema=new.schema)
 
-        def read(table: Any) -> T:
-            ids, is_sound, source = (
-                [new.column("image_id")],
-                [np.ones(len(new), bool)],
-                [-1 - np.arange(len(new))],
-            )
-            dim = len(unkept[0].embedding) if unkept else 0
-            for rows in () if table is None else self._batches(table, [*_VECTOR, CHECKSUM, _ROW_ID]):
-                dim = dim or rows.schema.field("embedding").type.list_size
-                rows = rows.filter(compute.invert(compute.is_in(rows.column("image_id"), value_set=ids[0])))
-                is_finite = np.isfinite(matrix_of(rows.column("embedding"))).all(axis=1)
-                is_sound.append(self._is_sound(name, rows, [CHECKSUM]) & is_finite)
-                ids.append(rows.column("image_id"))
-                source.append(numbers(rows.column(_ROW_ID), np.uint64).astype(np.int64))
-            all_ids = pa.chunked_array([chunk for column in ids for chunk in column.chunks], pa.string())
-            sound = np.concatenate(is_sound)
-            sources = np.concatenate(source)[sound]
-            found = compute.index_in(photos.column("image_id"), value_set=all_ids.filter(pa.array(sound)))
-            row = numbers(found, np.int32, -1)
-            has_row = mask_of(compute.is_in(photos.column("image_id"), value_set=all_ids))
-            chosen = np.flatnonzero(row >= 0)
+        def read(images: Any, table: Any) -> T:
+            dim = len(unkept[0].embedding) if unkept else 0 if table is None else _dim(table)
+            new = pa.Table.from_pylist(_vector_rows(unkept), schema=prompt_schema(dim))
+            ids, places = self._places(name, table, new)
+            row_ids, contents, damaged_rows = self._usable_photos(images, ids)
+            place = np.append(places, _NOWHERE)[contents]
+            del ids, places, contents
+            has_vector, num_photos = place > _DAMAGED, len(place)
+            damaged = damaged_rows + int((place == _DAMAGED).sum())
+            row_ids, place = row_ids[has_vector], place[has_vector]
 
             def parts(columns: Sequence[str]) -> Iterator[Any]:
-                for start in range(0, max(len(chosen), 1), _BATCH):
-                    some = chosen[start : start + _BATCH]
-                    with self._database.reading_on(name):
-                        vectors = self._vectors(table, columns, sources[row[some]], new, dim)
-                    part = photos.take(pa.array(some))
-                    for column in columns:
-                        part = part.append_column(column, vectors.column(column))
-                    yield part
+                of_photos = pa.schema([field for field in photos_schema() if field.name in columns])
+                others = set(columns) - set(PHOTO_COLUMNS)
+                of_vectors = pa.schema([field for field in prompt_schema(dim) if field.name in others])
+                for some in _slices(len(place)):
+                    photos = self._rows_at(IMAGES, images, of_photos, row_ids[some])
+                    vectors = self._vectors(name, table, of_vectors, place[some], new)
+                    yield pa.table(
+                        [(photos if c in of_photos.names else vectors).column(c) for c in columns],
+                        names=list(columns),
+                    )
 
-            missing = len(photos) + damaged_rows - len(chosen)
-            damaged = damaged_rows + int((has_row & (row < 0)).sum())
-            return use(GalleryParts(len(chosen), missing, damaged, parts))
+            missing = num_photos + damaged_rows - len(place)
+            return use(GalleryParts(len(place), missing, damaged, parts))
 
-        return self._database.read(name, read) if self._database.has(name) else read(None)
+        return self._database.read_several((IMAGES, name), read)
 
-    def _vectors(
-        self, table: Any, columns: Sequence[str], sources: npt.NDArray[np.int64], new: Any, dim: int
-    ) -> Any:
-        """These columns of rows of a prompt table, named by their row ids, or where these are negative of `new`."""
-        kinds = {"embedding": pa.list_(pa.float32(), dim), "heatmap": pa.binary(), PRESENCE: pa.float32()}
-        schema = pa.schema([(column, kinds[column]) for column in columns])
-        stored = np.unique(sources[sources >= 0])
-        parts, row = [new.select(columns).cast(schema) if len(new) else schema.empty_table()], -1 - sources
-        if len(stored):
-            there = [column for column in columns if column in table.schema.names]
-            found = table.take_row_ids(stored.tolist()).select(there).with_row_id().to_arrow()
-            found = found.sort_by(_ROW_ID)
-            assert numbers(found.column(_ROW_ID), np.uint64).astype(np.int64).tolist() == stored.tolist()
-            values = [found.column(c) if c in there else pa.nulls(len(found), kinds[c]) for c in columns]
-            parts.append(pa.table(values, names=list(columns)).cast(schema))
-            row = np.where(sources < 0, row, len(new) + np.searchsorted(stored, sources))
-        return pa.concat_tables(parts).take(pa.array(row))
+    def _places(self, name: str, table: Any, new: Any) -> tuple[Ids, Rows]:
+        """The contents of a prompt table and of `new`, sorted, and where their vectors are: LanceDB's row id, or
+        -1 - row of `new`, which go first; or _DAMAGED."""
+        ids, damaged = [_ids_of(new)], [np.empty(0, "S")]
+        places = [-1 - np.arange(len(new))]
+        for rows in self._batches_on(name, table, [*_VECTOR, CHECKSUM, _ROW_ID]):
+            is_finite = np.isfinite(matrix_of(rows.column("embedding"))).all(axis=1)
+            sound = self._is_sound(name, rows, [CHECKSUM]) & is_finite
+            found = _ids_of(rows)
+            ids.append(found[sound])
+            damaged.append(found[~sound])
+            places.append(_row_ids(rows)[sound])
+        places.append(np.full(sum(map(len, damaged)), _DAMAGED))
+        all_ids = np.concatenate([*ids, *damaged])
+        del ids, damaged
+        contents, first = _first_of(all_ids)
+        return contents, np.concatenate(places)[first]
 
-    def _photos(self) -> tuple[Any, int]:
-        """The usable photos, a table of PHOTO_COLUMNS, and how many rows are damaged."""
+    def _usable_photos(self, images: Any, ids: Ids) -> tuple[Rows, Rows, int]:
+        """The usable photos, sorted by path: LanceDB's row ids, and where `ids` has their contents, -1: nowhere. And
+        how many rows are damaged."""
+        paths, row_ids, contents, damaged = [], [np.empty(0, np.int64)], [np.empty(0, np.int64)], 0
+        for rows in self._batches_on(IMAGES, images, [*_PHOTO, _ROW_ID]):
+            photos, damaged_here = self._usable(rows)
+            damaged += damaged_here
+            paths += photos.column("path").chunks
+            row_ids.append(_row_ids(photos))
+            contents.append(rows_of(ids, _ids_of(photos)))
+        order = _order(pa.chunked_array(paths, pa.string()))
+        return np.concatenate(row_ids)[order], np.concatenate(contents)[order], damaged
+
+    def _usable(self, rows: Any) -> tuple[Any, int]:
+        """Of rows with the columns _PHOTO those of usable photos, and how many are damaged."""
         import pyarrow.compute as compute
 
-        def usable(rows: Any) -> tuple[Any, int]:
-            is_sound = self._is_sound(IMAGES, rows, [CHECKSUM, DATE_CHECKSUM])
-            is_sound &= ~are_outside(rows.column("path"))
-            sound = rows.filter(pa.array(is_sound))
-            photos = sound.filter(compute.equal(sound.column("status"), "ok")).select(PHOTO_COLUMNS)
-            return photos, int((~is_sound).sum())
+        is_sound = self._is_sound(IMAGES, rows, [CHECKSUM, DATE_CHECKSUM])
+        is_sound &= ~are_outside(rows.column("path"))
+        sound = rows.filter(pa.array(is_sound))
+        return sound.filter(compute.equal(sound.column("status"), "ok")), int((~is_sound).sum())
 
-        columns = [*PHOTO_COLUMNS, "status", "reason", CHECKSUM, DATE_CHECKSUM]
-        photos, damaged = zip(*self._parts(IMAGES, columns, usable), strict=True)
-        return pa.concat_tables(photos), sum(damaged)
+    def _vectors(self, name: str, table: Any, schema: Any, places: Rows, new: Any) -> Any:
+        """Rows of a prompt table or of `new`, by their `_places`, with the columns of this schema."""
+        is_stored = places >= 0
+        stored = self._rows_at(name, table, schema, places[is_stored])
+        if is_stored.all():
+            return stored
+        row = np.empty_like(places)
+        row[is_stored], row[~is_stored] = np.arange(len(stored)), len(stored) - 1 - places[~is_stored]
+        return pa.concat_tables([stored, new.select(schema.names).cast(schema)]).take(integers(row))
+
+    def _rows_at(self, name: str, table: Any, schema: Any, row_ids: Rows) -> Any:
+        """The rows with these row ids, in this order; nulls for columns that the table lacks."""
+        if not len(row_ids) or not len(schema):
+            return schema.empty_table()
+        stored = np.unique(row_ids)
+        there = [column for column in schema.names if column in table.schema.names]
+        with self._database.reading_on(name):
+            found = table.take_row_ids(stored.tolist()).select(there).with_row_id().to_arrow()
+        found = found.sort_by(_ROW_ID)
+        assert np.array_equal(_row_ids(found), stored), "a row vanished from a version of a table"
+        rows = integers(np.searchsorted(stored, row_ids))
+        return _filled(found, schema.names).take(rows).cast(schema)
 
     def _sound(
         self, name: str, columns: Sequence[str], checksums: Sequence[str], where: str | None = None
@@ -523,6 +532,12 @@ class Store:
             name, lambda table: [take(rows) for rows in self._batches(table, columns, where)]
         )
 
+    def _batches_on(self, name: str, table: Any, columns: Sequence[str]) -> Iterator[Any]:
+        """As `_batches`, for `Database.read_several`; nothing of a table that does not exist."""
+        if table is not None:
+            with self._database.reading_on(name):
+                yield from self._batches(table, columns)
+
     def _batches(self, table: Any, columns: Sequence[str], where: str | None = None) -> Iterator[Any]:
         """As `_rows`, some rows at a time; at least an empty table."""
         there = [column for column in columns if column in table.schema.names]
@@ -555,6 +570,41 @@ def _vector_rows(vectors: Sequence[Vector]) -> list[dict[str, Any]]:
         }
         for vector in by_content.values()
     ]
+
+
+def _ids_of(rows: Any) -> Ids:
+    """Their contents."""
+    return np.array(rows.column("image_id").to_pylist(), dtype="S")
+
+
+def _row_ids(rows: Any) -> Rows:
+    """LanceDB's row ids."""
+    return numbers(rows.column(_ROW_ID), np.uint64).astype(np.int64)
+
+
+def _first_of(ids: Ids) -> tuple[Ids, Rows]:
+    """The different contents, sorted, and where each is first."""
+    order = np.argsort(ids, kind="stable")
+    ids = ids[order]
+    is_first = are_first(ids)
+    return (ids, order) if is_first.all() else (ids[is_first], order[is_first])
+
+
+def _order(column: Any) -> Rows:
+    """(n,) The rows in the order of their values."""
+    import pyarrow.compute as compute
+
+    return numbers(compute.sort_indices(column), np.uint64).astype(np.int64)
+
+
+def _slices(count: int) -> Iterator[slice]:
+    """Of `count` rows some at a time; at least one."""
+    return (slice(start, start + _BATCH) for start in range(0, max(count, 1), _BATCH))
+
+
+def _dim(table: Any) -> int:
+    """The length of the vectors of a prompt table."""
+    return int(table.schema.field("embedding").type.list_size)
 
 
 def matrix_of(vectors: Any) -> npt.NDArray[Any]:

@@ -29,7 +29,7 @@ from steersearch.indexer.schema import FileRecord
 from steersearch.indexer.store import UnsteeredVector, Vector
 
 Candidate = tuple[str, str]  # image_id, and a path of the tables at which it was
-NOTHING_KNOWN = Contents((), sorted_ids(()), {}, {})
+NOTHING_KNOWN = Contents((), sorted_ids(()), {}, ())
 THREADS = max(2, min(8, cpu_count() or 2))  # that read photos
 
 

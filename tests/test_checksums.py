@@ -107,7 +107,8 @@ def test_another_file_of_this_name_is_none(tmp_path: Path) -> None:
 
 def test_tables_of_the_columns_that_are_wanted(tmp_path: Path) -> None:
     path, table = tmp_path / "t.arrow", pa.table({"path": ["a", "b"], "row": [1, None]})
-    write_table(tmp_path, path, table.replace_schema_metadata({"missing": "3"}))
+    table = table.replace_schema_metadata({"missing": "3"})
+    write_table(tmp_path, path, table.schema, [table])
     read = read_table(path, table.schema)
     assert read.equals(table)
     assert read.schema.metadata == {b"missing": b"3"}
@@ -118,7 +119,7 @@ def test_tables_of_the_columns_that_are_wanted(tmp_path: Path) -> None:
 def test_an_arrow_file_is_looked_through_although_its_checksum_fits(tmp_path: Path) -> None:
     """A number in it that leads elsewhere ended the process; whoever writes it can write the checksum, too."""
     path, table = tmp_path / "t.arrow", pa.table({"path": ["first", "second", "third"] * 40})
-    write_table(tmp_path, path, table)
+    write_table(tmp_path, path, table.schema, [table])
     length = len(CheckedFile(path).content)
     content = path.read_bytes()[:length]
     offset = np.int32(5 + 6).tobytes()  # where the third text begins

@@ -16,7 +16,9 @@ from steersearch.core.errors import LibraryBusyError
 from steersearch.indexer import snapshot
 from steersearch.indexer.care import optimize
 from steersearch.indexer.care.optimize import Optimized
-from steersearch.indexer.store import Store, num_versions, stamp
+from steersearch.indexer.care.tables import Tables
+from steersearch.indexer.schema import IMAGES, paths_in, prompt_table, unsteered_table
+from steersearch.indexer.store import GalleryParts, Store, UnsteeredGallery, num_versions, stamp
 from steersearch.indexer.writers import writing
 from tests.conftest import wait_until
 from tests.toy_embedder import ToyEmbedder, save_photo, save_photos
@@ -60,6 +62,37 @@ def test_once_more_changes_nothing(library: Library) -> None:
     done = library.optimize()
     assert done == Optimized(done.bytes_after, done.bytes_after, 1, 1)
     assert stamp(library.place, library.prompts()[0].key) == before
+
+
+@pytest.mark.parametrize("which", ["photos", "vectors"])
+def test_a_gallery_is_read_again_where_a_table_is_compacted_meanwhile(library: Library, which: str) -> None:
+    key, counts = library.prompts()[0].key, list[int]()
+    name = IMAGES if which == "photos" else prompt_table(key)
+
+    def paths(gallery: GalleryParts) -> list[str]:
+        counts.append(gallery.count)
+        if len(counts) == 1:
+            Tables(library.place).compact(name)
+        parts = list(gallery.parts(["path", "embedding"]))
+        return [path for part in parts for path in paths_in(part.column("path"))]
+
+    assert Store(library.place).with_gallery(key, paths) == [f"{number:03}.png" for number in range(10)]
+    assert counts == [10, 10]
+
+
+@pytest.mark.parametrize("which", ["photos", "features"])
+def test_regions_are_read_again_where_a_table_is_compacted_meanwhile(library: Library, which: str) -> None:
+    key, counts = library.unsteered_index().key, list[int]()
+    name = IMAGES if which == "photos" else unsteered_table(key)
+
+    def rows(gallery: UnsteeredGallery) -> int:
+        counts.append(gallery.count)
+        if len(counts) == 1:
+            Tables(library.place).compact(name)
+        return sum(len(part.regions) for part in gallery.parts()) + sum(map(len, gallery.photos()))
+
+    assert Store(library.place).with_unsteered(key, rows) == 20
+    assert counts[-1] == 10
 
 
 def test_what_killed_processes_left_is_swept(library: Library) -> None:

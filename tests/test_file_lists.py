@@ -37,7 +37,7 @@ def known_of(files: dict[str, int]) -> KnownFiles:
         "reason": pa.array(["damaged" if path > "c" else None for path in files], pa.string()),
         "taken_at_source": pa.array(["EXIF" if path > "b/" else None for path in files], pa.string()),
     }
-    return KnownFiles.of([pa.table(columns)] if files else [])
+    return KnownFiles([KnownFiles.part_of(pa.table(columns))] if files else [])
 
 
 @given(FILES, FILES, st.integers(1, 3))

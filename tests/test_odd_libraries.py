@@ -252,7 +252,8 @@ def put_in_snapshot(kind: str, schema: pa.Schema, path: str, library: Path) -> N
     (file,) = library.glob(f"snapshots/{kind}*/*.arrow")
     table = read_table(file, schema)
     paths = pa.array([path, *table.column("path").to_pylist()[1:]])
-    write_table(library, file, table.set_column(0, schema.field("path"), paths))
+    changed = table.set_column(0, schema.field("path"), paths)
+    write_table(library, file, changed.schema, [changed])
 
 
 KINDS = [odd_files, odd_fields, odd_tables, odd_rows]

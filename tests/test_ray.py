@@ -191,7 +191,7 @@ def test_workers_load_what_auto_was_found_to_be(
 def test_a_worker_that_lacks_a_folder_says_which_and_where(tmp_path: Path) -> None:
     folders = Folders([PhotoFolder(path=str(tmp_path / "photos"))])
     job = Job(folders=folders, prompts=(), features={})
-    nothing = Contents([], sorted_ids(()), {}, {})
+    nothing = Contents([], sorted_ids(()), {}, ())
     answer = _RayWorker(job, ToyEmbedder(), nothing, None).begin([str(tmp_path / "photos")])
     assert isinstance(answer.finished, FolderError)
     assert "every node of the cluster must see it at this path" in str(answer.finished)

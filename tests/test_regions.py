@@ -5,6 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 import numpy as np
+import pyarrow as pa
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -92,7 +93,7 @@ def test_every_photo_gets_its_regions_in_the_same_pass(tmp_path: Path) -> None:
     library.index(embedder, ["red", "green"])
     assert embedder.batches == [(2, 2)]
     photos, (part,) = Store(library.place).with_unsteered(
-        unsteered_key(library), lambda found: (found.photos, list(found.parts()))
+        unsteered_key(library), lambda found: (pa.concat_tables(found.photos()), list(found.parts()))
     )
     rows = dict(zip(*(photos.column(c).to_pylist() for c in ("path", "row")), strict=True))
     assert list(rows) == ["blue.png", "copy.png", "red.png"]

@@ -97,7 +97,8 @@ def test_a_vector_that_is_another_is_left_out_and_said(
 def test_what_the_frozen_backbone_said_counts_as_unknown_where_it_is_another(library: Library) -> None:
     rot(library, names(library)[1], 1, embedding=[1, 0, 0, 0])
     key = names(library)[1].removeprefix("frozen_")
-    rows = Store(library.place).with_unsteered(key, lambda gallery: gallery.photos.column("row").to_pylist())
+    (photos,) = Store(library.place).with_unsteered(key, lambda gallery: list(gallery.photos()))
+    rows = photos.column("row").to_pylist()
     assert sorted(rows) == [-1, 0, 1, 2, 3]
 
 

@@ -1,6 +1,8 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
@@ -159,6 +161,20 @@ def test_a_folder_that_cannot_be_listed_is_named(tmp_path: Path, monkeypatch: py
     assert [file.path for file in scan.files] == ["open/a.jpg"]
     assert scan.unlisted == ("closed",)
     assert scan.skips == (Skip("closed", "the folder cannot be listed (Permission denied)"),)
+
+
+def test_a_folder_is_listed_entry_by_entry(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    put(tmp_path, *(f"{number}.jpg" for number in range(100)))
+    scandir, taken = os.scandir, list[str]()
+
+    @contextmanager
+    def watched(path: os.PathLike[str]) -> Iterator[Iterator[os.DirEntry[str]]]:
+        with scandir(path) as listing:
+            yield (taken.append(entry.name) or entry for entry in listing)  # type: ignore[func-returns-value]
+
+    monkeypatch.setattr(os, "scandir", watched)
+    assert holds_an_image(tmp_path)
+    assert len(taken) == 1
 
 
 def test_holds_an_image(tmp_path: Path) -> None:

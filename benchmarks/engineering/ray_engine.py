@@ -6,7 +6,7 @@ Both engines take turns to index new folders of small photos under one prompt. T
 before; its workers start in each turn, which `work` leaves out: it counts from the first finished shard on, as does
 its counterpart of the local engine. Processor time is that of this process and of all processes of the cluster.
 With --paths, fresh processes index that many paths and a tenth of them, hard links to a few tiny files, by an embedder
-that takes no time, and report their peak memory.
+that takes no time, and report their peak memory: their own, without the files that they map.
 """
 
 from __future__ import annotations
@@ -23,7 +23,12 @@ from typing import Any
 import numpy as np
 from PIL import Image
 
-from steersearch.benchmarks.engineering.fresh_process import call_fresh, peak_memory
+from steersearch.benchmarks.engineering.fresh_process import (
+    call_fresh,
+    own_memory,
+    peak_memory,
+    peak_own_memory,
+)
 from steersearch.benchmarks.engineering.pipeline import PROMPT, SIZES, encoded_scenes, write_photos
 from steersearch.benchmarks.engineering.speed import Settings, bundled_hash, named_model
 from steersearch.benchmarks.harness.record import Record, run_script
@@ -43,6 +48,7 @@ from steersearch.indexer.work import Engine
 
 _TICKS = os.sysconf("SC_CLK_TCK")
 _FILES = 1000  # tiny, of different contents
+_OF_A_FOLDER = 50  # of these
 _DIM = 8
 
 
@@ -154,28 +160,31 @@ class InstantEmbedder:
 
 
 def index_paths(folder: str, place: str, engine: str) -> dict[str, float]:
-    """Peak memory in bytes before the photos are read, and at the end."""
+    """Memory in bytes without mapped files before the photos are read, its peak, and that with mapped files."""
     library = Library.create(folder, InstantEmbedder(), place)
     listed: list[int] = []
 
     def progress(event: ProgressEvent) -> None:
         if not listed:
-            listed.append(peak_memory())
+            listed.append(own_memory())
 
     began = time.monotonic()
-    counts: Counts = library.index(
-        ["x"], regions=False, progress=progress, engine=RayEngine() if engine == "ray" else None
-    )
+    with peak_own_memory() as peak:
+        counts: Counts = library.index(
+            ["x"], regions=False, progress=progress, engine=RayEngine() if engine == "ray" else None
+        )
+        own = peak()
     return {
         "files": counts.files,
         "listed": listed[0],
-        "peak": peak_memory(),
+        "own": own,
+        "resident": peak_memory(),
         "seconds": round(time.monotonic() - began, 1),
     }
 
 
 def write_paths(folder: Path, count: int) -> None:
-    """Hard links to a few tiny photos, a thousand in a folder."""
+    """Hard links to a thousand tiny photos, a thousand in a folder, to fifty of them, so that few are decoded."""
     originals = folder / "0"
     originals.mkdir(parents=True)
     for i in range(min(_FILES, count)):
@@ -183,7 +192,8 @@ def write_paths(folder: Path, count: int) -> None:
     for number in range(1, count // _FILES):
         (folder / str(number)).mkdir()
         for i in range(_FILES):
-            os.link(originals / f"{i}.bmp", folder / str(number) / f"{i}.bmp")
+            original = (number * _OF_A_FOLDER + i % _OF_A_FOLDER) % _FILES
+            os.link(originals / f"{original}.bmp", folder / str(number) / f"{i}.bmp")
 
 
 def memory_rows(paths: int) -> list[dict[str, Any]]:
@@ -247,14 +257,14 @@ def measure_speed(photos: int, rounds: int) -> Record:
 
 
 def measure_memory(paths: int) -> Record:
-    """The record of the peak memory for `paths`, and for a tenth of them."""
+    """The record of the peak of a process's own memory for `paths`, and for a tenth of them."""
     began, before = time.monotonic(), os.getloadavg()[0]
     rows = memory_rows(paths)
     metrics: dict[str, Any] = {"load_before": round(before, 2)}
     for name in ("local", "ray"):
         few, many = (row for row in rows if row["engine"] == name)
         more = many["files"] - few["files"]
-        metrics[f"{name}: bytes per path"] = round((many["peak"] - few["peak"]) / more)
+        metrics[f"{name}: bytes per path"] = round((many["own"] - few["own"]) / more)
         metrics[f"{name}: bytes per path, of these for the list"] = round(
             (many["listed"] - few["listed"]) / more
         )

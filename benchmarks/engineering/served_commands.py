@@ -20,6 +20,7 @@ from pathlib import Path
 from statistics import median
 
 import numpy as np
+import pyarrow as pa
 
 from steersearch.benchmarks.engineering.photo_gallery import photo_gallery
 from steersearch.benchmarks.engineering.server_process import processor_seconds, serving
@@ -49,7 +50,9 @@ def write_library(folder: Path, place: Path, photos: int) -> Path:
     library = Library.create(gallery, Predictor.from_pretrained("mini"), place)
     library.index()
     key, store = library.unsteered_index().key, Store(place)
-    known, parts = store.with_unsteered(key, lambda found: (found.photos, list(found.parts())))
+    known, parts = store.with_unsteered(
+        key, lambda found: (pa.concat_tables(found.photos()), list(found.parts()))
+    )
     row_of = dict[str, int](zip(*(known.column(name).to_pylist() for name in ("path", "row")), strict=True))
     embeddings = np.concatenate([part.embeddings for part in parts])
     regions = [packed for part in parts for packed in part.regions]

@@ -23,7 +23,7 @@ from steersearch.indexer.galleries import Galleries
 from steersearch.indexer.manifest import PromptIndex
 from steersearch.indexer.prompt_features import read_reading
 from steersearch.indexer.query_terms import Focus
-from steersearch.indexer.schema import DATE_COLUMNS, PRESENCE, paths_in
+from steersearch.indexer.schema import DATE_COLUMNS, paths_in
 from steersearch.indexer.store import GalleryParts, Store, matrix_of
 
 Format = Literal["parquet", "arrow", "faiss"]
@@ -59,7 +59,7 @@ def _parts(place: Path, folders: Folders, index: PromptIndex, gallery: GalleryPa
     named = {folder.name: folder.path for folder in folders.all}
     of = gallery.count + gallery.missing
     about = {_ABOUT: json.dumps({**asdict(index), **reading.to_dict(), "folders": named, "of": of})}
-    for photos in gallery.parts(["embedding", PRESENCE]):
+    for photos in gallery.parts([name for name in COLUMNS if name != "path_bytes"]):
         vectors = pa.array(matrix_of(photos.column("embedding")).ravel())
         paths = [os.fsencode(path) for path in paths_in(photos.column("path"))]
         texts = [path.decode("utf-8", "replace") for path in paths]
