@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import base64
 import contextlib
 import io
@@ -43,6 +44,7 @@ from steersearch.web.jobs import Jobs
 from steersearch.web.likeness import LESS
 from steersearch.web.photos import PhotoList
 from steersearch.web.problem import BusyError
+from steersearch.web.run import listen
 from steersearch.web.shelf import Shelf, id_of
 from tests.conftest import draw_picture, wait_until
 
@@ -756,6 +758,23 @@ def test_a_port_that_is_taken_is_named(run: Any, library: Library) -> None:
     assert ran.code == 1
     assert str(port) in ran.err
     assert "--port 0" in ran.err
+
+
+def test_answers_on_a_kept_connection_are_sent_at_once() -> None:
+    async def has_no_delay() -> int:
+        accepted = asyncio.get_running_loop().create_future()
+        server = await asyncio.start_server(
+            lambda _, writer: accepted.set_result(writer), sock=listen("127.0.0.1", 0)
+        )
+        async with server:
+            _, ours = await asyncio.open_connection(*server.sockets[0].getsockname())
+            theirs = await accepted
+            found: int = theirs.get_extra_info("socket").getsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY)
+            ours.close()
+            theirs.close()
+            return found
+
+    assert asyncio.run(has_no_delay())
 
 
 def test_uploads_lie_in_a_folder_of_their_own(client: TestClient) -> None:

@@ -17,7 +17,9 @@ def listen(host: str, port: int) -> socket.socket:
     """A socket that listens; port 0: any that is free. Raises ArgumentError if the port is taken, or the address not
     this machine's."""
     family = socket.AF_INET6 if ":" in host else socket.AF_INET
-    listening = socket.socket(family, socket.SOCK_STREAM)
+    # asyncio sends at once (TCP_NODELAY) only where the protocol is given; else each answer on a kept connection, whose
+    # head and body are two parts, waits 40 ms.
+    listening = socket.socket(family, socket.SOCK_STREAM, socket.IPPROTO_TCP)
     listening.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
     try:
         listening.bind((host, port))
