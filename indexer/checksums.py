@@ -253,7 +253,7 @@ def seal(place: Path, table: Path, *, forget: bool = False) -> None:
         return
     seals = {} if forget else dict(known)
     seals |= {name: known.get(name) or _seal_of(path) for name, path in files.items()}
-    if not _owner(seals):
+    if seals and not _owner(seals):
         seals[_name(table)] = _OWNER
     if seals != known:
         write_json(place, table / _SEALS, {"files": seals})
