@@ -42,6 +42,7 @@ from steersearch.indexer.schema import FileRecord
 from steersearch.indexer.shards import mark_shards, marked_shards, unmark_shards
 from steersearch.indexer.snapshot import refresh_snapshot
 from steersearch.indexer.store import Store, chunks
+from steersearch.indexer.unfinished import mark_unfinished, unmark_unfinished
 from steersearch.indexer.work import (
     Engine,
     Finished,
@@ -147,6 +148,9 @@ class Build:
         self._recall()
         self._ask_dates()
         paths = self._settle_unchanged()
+        if paths:
+            with self._writing():
+                mark_unfinished(self._place, len(paths))
         self._read_and_embed(paths)
         self._remove_vanished()
         del self._known, self._contents  # some 100 bytes a file; the snapshots need as much
@@ -158,6 +162,7 @@ class Build:
                 write_unsteered_index(self._place, self._unsteered)
                 refresh_region_snapshot(self._place, self._unsteered.key)
             unmark_shards(self._place)
+            unmark_unfinished(self._place)
         return self._counts(time.monotonic() - started)
 
     # before reading

@@ -76,6 +76,7 @@ class Searched:
     is_kept: whether what was steered for this search is kept for the next one.
     is_served: whether a running `serve` searched for this process.
     remarks: on where photos were steered, if not where they should have been.
+    is_unfinished: whether the last run of `index` has not ended, so that the library may lack photos of its folders.
     """
 
     focuses: tuple[Focus, ...]
@@ -96,6 +97,7 @@ class Searched:
     is_kept: bool = True
     is_served: bool = False
     remarks: tuple[str, ...] = ()
+    is_unfinished: bool = False
 
     @property
     def index(self) -> PromptIndex | UnsteeredIndex:
@@ -117,7 +119,7 @@ class Searched:
     @property
     def is_exact(self) -> bool:
         """Whether no photo can be missing from the hits."""
-        return self.method is Method.exact and self.missing == 0
+        return self.method is Method.exact and self.missing == 0 and not self.is_unfinished
 
     @property
     def is_guess(self) -> bool:
@@ -150,7 +152,8 @@ class Searched:
         elif self.left_out:
             copies = f" and its copies, {len(self.left_out):,} photos" if len(self.left_out) > 1 else ""
             left_out = f"; left out: the query photo{copies}"
-        return "; ".join([f"{self._compared}{how}{left_out}", *self.remarks])
+        unfinished = ["the last index has not ended: photos may be missing"] if self.is_unfinished else []
+        return "; ".join([f"{self._compared}{how}{left_out}", *unfinished, *self.remarks])
 
     @property
     def _compared(self) -> str:
@@ -172,6 +175,8 @@ class Searched:
             likeliest = "the likeliest " if self.by_regions else ""
             return f"approximate{how}: {likeliest}{self.compared:,} of {photos} compared{under}"
         said = "exact" if self.probed is None else f"approximate ({self._ivf})"
+        if self.is_unfinished:
+            return f"approximate: the {photos} indexed so far compared{under}"
         return f"{said} over the {photos}" if self.is_filtered else said
 
     @property

@@ -33,6 +33,7 @@ from steersearch.indexer.regions import (
 from steersearch.indexer.shortlist import Rows, matches
 from steersearch.indexer.snapshot import Snapshot
 from steersearch.indexer.store import Store, dates_at
+from steersearch.indexer.unfinished import is_unfinished
 from steersearch.indexer.work import LocalEngine, Steering
 
 
@@ -155,6 +156,7 @@ class Search:
             region=self._region,
             **self._several,
             doubt=self._doubt,
+            is_unfinished=is_unfinished(self._galleries.place),
         )
         found = () if searched.is_too_little else self._hits(searched, galleries[0], ranking)
         return Hits(found, searched, self._query)
@@ -190,6 +192,7 @@ class Search:
             region=self._region,
             **self._several,
             doubt=self._doubt,
+            is_unfinished=is_unfinished(self._galleries.place),
         )
         found = () if searched.is_too_little else self._hits(searched, gallery, ranking)
         return Hits(found, searched, self._query)

@@ -17,6 +17,7 @@ from steersearch.indexer.scan import PATTERNS_FILE
 from steersearch.indexer.schema import IMAGES, THUMBNAILS, prompt_table, unsteered_table
 from steersearch.indexer.shards import SHARDS
 from steersearch.indexer.snapshot import SNAPSHOTS, remove_snapshot
+from steersearch.indexer.unfinished import UNFINISHED
 from steersearch.indexer.writers import alone
 
 
@@ -49,7 +50,7 @@ def remove_library(place: Path) -> None:
     with alone(place):
         for key in manifest_keys(place):
             remove_manifest(place, key)
-        for name in (SNAPSHOTS, PROMPTS, UNSTEERED_FOLDER, FOLDER, PATTERNS_FILE, ASIDE, SHARDS):
+        for name in (SNAPSHOTS, PROMPTS, UNSTEERED_FOLDER, FOLDER, PATTERNS_FILE, ASIDE, SHARDS, UNFINISHED):
             delete_inside(place, place / name)
         sweep(place, place)
         delete_inside(place, place / LIBRARY_FILE)
