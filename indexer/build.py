@@ -129,6 +129,7 @@ class Build:
         self._replaced = IdMap()  # how often a file has another content by now, by the earlier one
         self._skips: list[Skip] = []
         self._forward_passes = 0
+        self._unseen = 0  # files that the library does not know as they are
         self._seconds = {"read": 0.0, "embed": 0.0, "write": 0.0}
 
         self._finished = Finished()  # and not yet handed to the writing thread
@@ -148,9 +149,9 @@ class Build:
         self._recall()
         self._ask_dates()
         paths = self._settle_unchanged()
-        if paths:
+        if self._unseen:
             with self._writing():
-                mark_unfinished(self._place, len(paths))
+                mark_unfinished(self._place, self._unseen)
         self._read_and_embed(paths)
         self._remove_vanished()
         del self._known, self._contents  # some 100 bytes a file; the snapshots need as much
@@ -217,11 +218,13 @@ class Build:
         files, known = self._scan.files, self._known
         rows = known.rows_of(files, part)
         settled: npt.NDArray[np.bool_] = rows >= 0
+        rows = np.maximum(rows, 0)
         if settled.any():
-            rows = np.maximum(rows, 0)
             settled &= (files.sizes[part] == known.sizes[rows]) & (
                 files.mtimes_ns[part] == known.mtimes_ns[rows]
             )
+        self._unseen += int((~settled).sum())
+        if settled.any():
             image_ids = known.image_ids(rows)
             is_bad = known.is_bad[rows]
             settled &= (image_ids != b"") & (is_bad | self._contents.are_whole(image_ids))

@@ -1,4 +1,4 @@
-"""A marker in the library while a run of `index` has photos to read: one that ended early leaves it."""
+"""A marker in the library while a run of `index` has new or changed photos to read: one that ended early leaves it."""
 
 from __future__ import annotations
 

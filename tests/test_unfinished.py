@@ -73,6 +73,14 @@ def test_the_marker_is_there_while_photos_are_read_and_goes_with_the_library(lib
     assert not library.place.exists()
 
 
+def test_another_prompt_for_known_photos_takes_nothing_from_other_answers(library: Library) -> None:
+    library.index(ToyEmbedder(), ["red"])
+    seen = []
+    library.index(ToyEmbedder(), ["blue"], progress=lambda _: seen.append(is_unfinished(library.place)))
+    assert seen
+    assert not any(seen)
+
+
 def test_json_says_so(run: Run, photos: Path) -> None:
     run("index", photos, "--prompt", "mug", "--model", "mini", "--library", "lib")
     (Path("lib") / UNFINISHED).write_text("{}")
