@@ -99,11 +99,12 @@ def get(address: str) -> tuple[int, bytes]:
 
 
 def outside_photos(folder: Path, model: Predictor, number: int) -> list[Path]:
-    """Photos that the library does not have, of the model's own resolution."""
+    """JPEGs that the library does not have, of the model's own resolution; those that they are turned copies of are
+    among the hits, so that the pixels of some are compared."""
     size, made = model.preprocess.size, []
     for photo in sorted((folder / DEMO_PHOTOS).rglob("*.jpg"))[:number]:
-        made.append(folder / f"outside-{photo.stem}.png")
-        read_picture(photo).image.resize((size, size)).rotate(180).save(made[-1])
+        made.append(folder / f"outside-{photo.stem}.jpg")
+        read_picture(photo).image.resize((size, size)).rotate(180).save(made[-1], quality=90)
     return made
 
 
