@@ -16,6 +16,7 @@ from steersearch.indexer.recall import LEAST_RECALL, why_exact
 from steersearch.indexer.scan import Skip
 from steersearch.indexer.snapshot import measured_recall
 from steersearch.indexer.store import Store
+from steersearch.indexer.unfinished import is_unfinished
 
 
 @dataclass(frozen=True)
@@ -39,7 +40,10 @@ class Coverage:
 
 @dataclass(frozen=True)
 class LibraryInfo:
-    """The content of a library. photos: the usable ones;  skipped: the others."""
+    """The content of a library. photos: the usable ones;  skipped: the others.
+
+    is_unfinished: whether the last run of `index` has not ended, so that photos may be missing.
+    """
 
     place: Path
     folders: tuple[Path, ...]
@@ -47,6 +51,7 @@ class LibraryInfo:
     skipped: int
     prompts: tuple[Coverage, ...]
     bytes_on_disk: int
+    is_unfinished: bool
 
 
 def info_of(galleries: Galleries, indexes: PromptIndexes) -> LibraryInfo:
@@ -60,7 +65,8 @@ def info_of(galleries: Galleries, indexes: PromptIndexes) -> LibraryInfo:
         recall = measured_recall(place, index.key) if photos >= snapshots.APPROXIMATE_FROM else None
         coverage.append(Coverage(index, photos, len(contents) - photos, galleries.reading(index), recall))
     folders = tuple(galleries.folders.paths)
-    return LibraryInfo(place, folders, len(contents), skipped, tuple(coverage), bytes_below(place))
+    size, is_short = bytes_below(place), is_unfinished(place)
+    return LibraryInfo(place, folders, len(contents), skipped, tuple(coverage), size, is_short)
 
 
 def skipped_files(place: Path) -> list[Skip]:

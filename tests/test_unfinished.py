@@ -87,4 +87,6 @@ def test_json_says_so(run: Run, photos: Path) -> None:
     found = run("find", "mug", "--json", "--library", "lib")
     assert '"exact": false' in found.out
     assert "photos may be missing" in found.err
+    assert "photos may be missing" in run("info", "--library", "lib").err
+    assert '"is_unfinished": true' in run("info", "--json", "--library", "lib").out
     assert '"exact": true' not in run("query", photos / "red.jpg", "--json", "--library", "lib").out

@@ -603,7 +603,9 @@ def info(library: LibraryInfo, unfinished: Sequence[str], *, as_json: bool) -> N
     """What a library holds. Remarks: what the model cannot read of a prompt, and unfinished indexes."""
     if as_json:
         place, folders = os.fspath(library.place), list(map(os.fspath, library.folders))
-        numbers = {name: getattr(library, name) for name in ("photos", "skipped", "bytes_on_disk")}
+        numbers = {
+            name: getattr(library, name) for name in ("photos", "skipped", "bytes_on_disk", "is_unfinished")
+        }
         prompts = [_coverage_fields(coverage) for coverage in library.prompts]
         json_line(
             {
@@ -639,6 +641,8 @@ def info(library: LibraryInfo, unfinished: Sequence[str], *, as_json: bool) -> N
             remark(f'prompt "{coverage.index.prompt}": {said}')
         if coverage.why_exact:
             remark(f'prompt "{coverage.index.prompt}": {coverage.why_exact}')
+    if library.is_unfinished:
+        remark("the last index has not ended: photos may be missing")
     for key in unfinished:
         remark(f"unfinished: {key}; index its prompt to continue, or: steersearch remove {key}")
 
