@@ -239,10 +239,14 @@ class _Round:
     def _give(self, member: _Member) -> None:
         pace = self._fleet.paces.get(self._name, math.nan)
         while True:
-            has = [len(batch.candidates) for of, batch in self._out.values() if of is member]
+            has = [batch for of, batch in self._out.values() if of is member]
             if len(has) == (1 if math.isnan(pace) else _AHEAD):
                 return
-            batch = self._again.popleft() if self._again else self._next(pace, sum(has))
+            # What a worker may have died at is alone with the next, so that this one's death says what it was.
+            if has and any(batch.deaths for batch in (*has, *islice(self._again, 1))):
+                return
+            waiting = sum(len(batch.candidates) for batch in has)
+            batch = self._again.popleft() if self._again else self._next(pace, waiting)
             if batch is None:
                 return
             answer = member.actor.steer.remote(self._name, self._sent_job, self._folders, batch.candidates)

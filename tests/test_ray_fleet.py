@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 import os
 import re
 import signal
@@ -26,7 +27,7 @@ from steersearch.indexer.folders import Folders, PhotoFolder
 from steersearch.indexer.hits import Hits
 from steersearch.indexer.hits_data import data_of, hits_of
 from steersearch.indexer.library import Library
-from steersearch.indexer.ray_fleet import Fleet, _Steerer
+from steersearch.indexer.ray_fleet import Fleet, _Batch, _name, _Round, _Steerer
 from steersearch.indexer.work import Job
 from tests.bucket import emulator
 from tests.conftest import Run, draw_picture, wait_until
@@ -234,6 +235,27 @@ def test_a_photo_that_ends_two_workers_is_unreadable_and_this_process_does_not_t
     begun(fleet, Poisoned())
     searched = steered_by(fleet, tmp_path / "library", Poisoned()).find("red", exact=True).searched
     assert (searched.compared, searched.of, searched.unreadable) == (COUNT, COUNT + 1, 1)
+
+
+@needs_ray
+@pytest.mark.slow
+def test_a_worker_has_nothing_beside_what_another_may_have_died_at(fleet: Fleet, photos: Path) -> None:
+    embedder, folders = ToyEmbedder(), Folders([PhotoFolder(path=str(photos))])
+    begun(fleet, embedder)
+    fleet.paces[_name(embedder)] = 0.01
+    names = sorted(path.name for path in photos.iterdir())
+    job = Job(folders=folders, prompts=(), features={}, batch_size=4)
+    one = _Round(fleet, job, embedder, zip(names, names, strict=True), math.inf)
+    suspects = [_Batch([(name, name)], 1) for name in names[-2:]]
+    one._again.extend(suspects)
+    first, second = fleet.members
+    one._give(first)
+    assert [batch for _, batch in one._out.values()] == suspects[:1]
+    one._give(second)
+    assert [batch for _, batch in one._out.values()] == suspects
+    one._out.clear()
+    one._give(first)
+    assert [batch.deaths for _, batch in one._out.values()] == [0, 0]
 
 
 class Stopped(Exception):
