@@ -32,7 +32,7 @@ from steersearch.indexer.checksums import (
 )
 from steersearch.indexer.database import FOLDER
 from steersearch.indexer.manifest import UnsteeredIndex
-from steersearch.indexer.schema import are_outside, paths_in, unsteered_gallery_schema, unsteered_table
+from steersearch.indexer.schema import are_outside, unsteered_gallery_schema, unsteered_table
 from steersearch.indexer.snapshot import SNAPSHOTS, Snapshot, name_of, snapshot_of_vectors, sweep_snapshots
 from steersearch.indexer.snapshot_cache import fetch, home_of, is_published, publish
 from steersearch.indexer.store import Store, UnsteeredGallery, unsteered_stamp
@@ -168,16 +168,6 @@ class RegionSnapshot:
     name: str
     photos: Any
     arrays: RegionArrays | None
-
-    @property
-    def paths(self) -> list[str]:
-        """As Python gives file names, relative to the photo folder."""
-        return paths_in(self.photos.column("path"))
-
-    @property
-    def image_ids(self) -> list[str]:
-        values: list[str] = self.photos.column("image_id").to_pylist()
-        return values
 
     @property
     def rows(self) -> npt.NDArray[np.int64]:

@@ -317,7 +317,7 @@ class Store:
         return self._contents(unsteered_table(key))
 
     def _contents(self, name: str) -> Ids:
-        return sorted_ids(np.concatenate(self._parts(name, ["image_id"], _ids_of)))
+        return sorted_ids(np.concatenate(self._parts(name, ["image_id"], ids_of)))
 
     def write_unsteered(self, key: str, vectors: Sequence[UnsteeredVector]) -> None:
         """Insert unsteered features; a content that has some keeps them."""
@@ -339,7 +339,7 @@ class Store:
                     is_good = np.isfinite(matrix_of(rows.column("embedding"))).all(axis=1)
                     yield rows.filter(pa.array(is_good & self._is_sound(name, rows, [CHECKSUM])))
 
-            ids, first = _first_of(np.concatenate([np.empty(0, "S"), *map(_ids_of, parts())]))
+            ids, first = _first_of(np.concatenate([np.empty(0, "S"), *map(ids_of, parts())]))
             row_ids, contents, _ = self._usable_photos(images, ids)
             rows = np.append(first, -1)[contents]
             used, rows[rows >= 0] = np.unique(rows[rows >= 0], return_inverse=True)
@@ -417,12 +417,12 @@ class Store:
     def _places(self, name: str, table: Any, new: Any) -> tuple[Ids, Rows]:
         """The contents of a prompt table and of `new`, sorted, and where their vectors are: LanceDB's row id, or
         -1 - row of `new`, which go first; or _DAMAGED."""
-        ids, damaged = [_ids_of(new)], [np.empty(0, "S")]
+        ids, damaged = [ids_of(new)], [np.empty(0, "S")]
         places = [-1 - np.arange(len(new))]
         for rows in self._batches_on(name, table, [*_VECTOR, CHECKSUM, _ROW_ID]):
             is_finite = np.isfinite(matrix_of(rows.column("embedding"))).all(axis=1)
             sound = self._is_sound(name, rows, [CHECKSUM]) & is_finite
-            found = _ids_of(rows)
+            found = ids_of(rows)
             ids.append(found[sound])
             damaged.append(found[~sound])
             places.append(_row_ids(rows)[sound])
@@ -441,7 +441,7 @@ class Store:
             damaged += damaged_here
             paths += photos.column("path").chunks
             row_ids.append(_row_ids(photos))
-            contents.append(rows_of(ids, _ids_of(photos)))
+            contents.append(rows_of(ids, ids_of(photos)))
         order = _order(pa.chunked_array(paths, pa.string()))
         return np.concatenate(row_ids)[order], np.concatenate(contents)[order], damaged
 
@@ -572,8 +572,8 @@ def _vector_rows(vectors: Sequence[Vector]) -> list[dict[str, Any]]:
     ]
 
 
-def _ids_of(rows: Any) -> Ids:
-    """Their contents."""
+def ids_of(rows: Any) -> Ids:
+    """(n,) The contents of rows that have an image_id."""
     return np.array(rows.column("image_id").to_pylist(), dtype="S")
 
 

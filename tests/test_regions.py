@@ -22,7 +22,7 @@ from steersearch.indexer.regions import (
     regions_of,
     unpack_regions,
 )
-from steersearch.indexer.schema import FileRecord
+from steersearch.indexer.schema import FileRecord, paths_in
 from steersearch.indexer.store import Store, UnsteeredVector
 from tests.toy_embedder import CONSTANT, ToyEmbedder, save_photo, save_photos
 from tests.toy_library import Library
@@ -129,7 +129,7 @@ def test_the_snapshot_says_the_regions_of_each_photo(tmp_path: Path) -> None:
     library = Library.create(tmp_path / "photos", tmp_path / "library")
     library.index(ToyEmbedder(), ["red"])
     for snapshot in (snapshot_of(library), snapshot_of(library)):  # as made, and as read
-        assert snapshot.paths == ["blue.png", "green.png", "red.png", "red2.png"]
+        assert paths_in(snapshot.photos.column("path")) == ["blue.png", "green.png", "red.png", "red2.png"]
         arrays = snapshot.arrays
         assert arrays is not None
         assert snapshot.rows[2] == snapshot.rows[3]
@@ -159,7 +159,7 @@ def test_without_any_regions_the_snapshot_lists_the_photos(tmp_path: Path) -> No
     library = Library.create(save_photos(tmp_path / "photos", 2), tmp_path / "library")
     library.index(ToyEmbedder(), ["red"], regions=False)
     for snapshot in (snapshot_of(library), snapshot_of(library)):  # as made, and as read
-        assert snapshot.paths == ["000.png", "001.png"]
+        assert paths_in(snapshot.photos.column("path")) == ["000.png", "001.png"]
         assert snapshot.arrays is None
 
 
@@ -232,6 +232,6 @@ def test_a_snapshot_that_is_made_in_parts_is_the_one_of_all_at_once(
         np.testing.assert_array_equal(found.arrays.patches[row], r.patches)
     assert len(found.arrays) == 38
     assert np.array_equal(found.arrays.embeddings, np.delete(unit, [3, 30], axis=0).astype(np.float16))
-    row_of = dict(zip(found.paths, found.rows.tolist(), strict=True))
+    row_of = dict(zip(paths_in(found.photos.column("path")), found.rows.tolist(), strict=True))
     assert row_of["copy.png"] == row_of["32.png"] == 6
     assert region_snapshot_is_true(tmp_path, key)

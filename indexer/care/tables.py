@@ -46,7 +46,15 @@ from steersearch.indexer.schema import (
     thumbnails_schema,
     with_checksums,
 )
-from steersearch.indexer.store import FILTER_LENGTH, can_be_right, chunks, matrix_of, quoted, table_names
+from steersearch.indexer.store import (
+    FILTER_LENGTH,
+    can_be_right,
+    chunks,
+    ids_of,
+    matrix_of,
+    quoted,
+    table_names,
+)
 
 T = TypeVar("T")
 
@@ -315,8 +323,7 @@ def sound_parts(name: str, batches: Iterable[Any]) -> Iterator[Any]:
 
 def contents_of(batches: Iterable[Any]) -> Ids:
     """The contents that these rows are of, sorted."""
-    parts = [np.array(batch.column("image_id").to_pylist(), dtype="S") for batch in batches]
-    return sorted_ids(np.concatenate([np.empty(0, "S"), *parts]))
+    return sorted_ids(np.concatenate([np.empty(0, "S"), *map(ids_of, batches)]))
 
 
 def _old_thumbnails(batches: Iterable[Any]) -> Iterator[Any]:
