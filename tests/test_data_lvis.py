@@ -194,6 +194,21 @@ def test_a_file_as_tools_export_it_is_read(tmp_path: Path, change: Change) -> No
         assert (sample.mask == BOX).all()
 
 
+def test_an_expression_means_all_that_it_fits_in_a_picture(tmp_path: Path) -> None:
+    """Also where a tool writes an image or a category for each annotation."""
+
+    def change(content: dict[str, Any]) -> None:
+        content["images"].append({"id": 9, "file_name": "0.jpg", "height": 40, "width": 60})
+        content["categories"].append({"id": 2, "name": "mug"})
+        content["annotations"].append(instance(9, 9, 1, [outline(40, 5, 50, 25)]))
+        content["annotations"].append(instance(10, 1, 2, [outline(40, 5, 50, 25)]))
+
+    both = BOX | box_mask(40, 5, 50, 25)
+    samples = list(exported(tmp_path, change))
+    assert [sample.image.name for sample in samples] == [f"{i}.jpg" for i in range(4)]
+    assert [bool((sample.mask == both).all()) for sample in samples] == [True, True, False, False]
+
+
 def test_what_could_mean_two_things_is_left_out(tmp_path: Path) -> None:
     cup, double = {"id": 1, "name": "cup"}, {"id": 0, "file_name": "1.jpg", "height": 40, "width": 60}
     source = exported(tmp_path, lambda content: content["categories"].append(cup))

@@ -190,6 +190,17 @@ class Runs:
         return os.system, ("touch caught",)
 
 
+def test_an_annotation_of_another_picture_is_no_mask(tmp_path: Path) -> None:
+    put_picture(tmp_path / TRAIN / "COCO_train2014_000000000001.jpg")
+    annotations = [coco_annotation(11, 1, [outline(2, 3, 20, 30)])]
+    refs = [ref(1, 11, 1, ["here"]), ref(2, 11, 7, ["there", "there too"])]
+    source = RefCoco(put_refcoco(tmp_path, refs, [coco_image(1)], annotations))
+    assert [sample.expression for sample in source] == ["here"]
+    assert [(skip.row, skip.reason, skip.rows) for skip in source.skips] == [
+        ("ref 2", "it is of picture 7, its annotation 11 in instances.json of 1", 2)
+    ]
+
+
 def test_an_annotation_that_is_there_twice_is_no_mask(tmp_path: Path) -> None:
     put_picture(tmp_path / TRAIN / "COCO_train2014_000000000001.jpg")
     twice = [coco_annotation(11, 1, [outline(x, 1, x + 9, 9)]) for x in (1, 30)]

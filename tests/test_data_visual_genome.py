@@ -107,6 +107,24 @@ def test_masks_are_joined_by_the_rows_names(file: Path, tmp_path: Path) -> None:
         open_source(tmp_path / "masks", images=tmp_path, masks=tmp_path)
 
 
+@pytest.mark.parametrize(("image", "phrase"), [("VG_100K/2.jpg", "red hat"), ("VG_100K_2/1.jpg", "blue hat")])
+def test_masks_of_another_file_are_refused(file: Path, tmp_path: Path, image: str, phrase: str) -> None:
+    with FolderWriter(tmp_path / "masks/expressions-00000.jsonl") as rows:
+        rows.add(image, phrase, box_mask(6, 5, 14, 9), row_id="annotation 3")
+    (tmp_path / "masks/source.json").write_text('{"images": ".."}')
+    with pytest.raises(DataError, match=f'annotation 3 is "{phrase}" of .*, here "red hat" of 1.jpg'):
+        VisualGenome(file, masks=tmp_path / "masks")
+
+
+def test_boxes_of_an_id_that_two_captions_have_stay_with_the_first(tmp_path: Path) -> None:
+    put_picture(tmp_path / "1.jpg")
+    images = [mdetr_image(1, "1.jpg", "a dog"), mdetr_image(1, "1.jpg", "a red hat")]
+    annotations = [mdetr_annotation(1, 1, [5, 5, 10, 20], [[0, 5]])]
+    source = VisualGenome(put_mdetr(tmp_path / "train.json", images, annotations))
+    assert [source.row(i).expression for i in range(len(source))] == ["a dog"]
+    assert [skip.reason for skip in source.skips] == ["images: an image before it has its id, 1"]
+
+
 @pytest.mark.parametrize(
     ("caption", "phrases", "expected"),
     [

@@ -53,7 +53,8 @@ class Lvis(Source):
         names = self._coco.image_names
         found = (files.find(*_names_of_both_years(names[i])) for i in range(len(names)))
         self._images = Texts(str(image or "") for image in found)
-        self._shared = _shared(self._images, names)
+        self._first = _first_alike(self._images)
+        self._shared = _shared(self._images, names, self._first)
         self._expressions = {
             number: _expression(category)
             for number, category in self._coco.categories.items()
@@ -64,6 +65,11 @@ class Lvis(Source):
     def _index(self) -> None:
         """Rows: (R, 2) image, category; `spans` delimits their annotations in `order`."""
         images, categories = self._coco.annotation_images, self._coco.annotation_categories
+        images = np.where(images < 0, images, self._first[images.clip(min=0)])
+        alike: dict[str, int] = {}  # the first category with each expression
+        for category, expression in self._expressions.items():
+            if expression and alike.setdefault(expression, category) != category:
+                categories = np.where(categories == category, alike[expression], categories)
         order = np.lexsort((categories, images))
         order = order[images[order] >= 0]
         self._note_unknown(images == UNKNOWN)
@@ -121,15 +127,21 @@ class Lvis(Source):
         return union
 
 
-def _shared(found: Texts, names: Texts) -> dict[int, str]:
+def _first_alike(found: Texts) -> npt.NDArray[np.int32]:
+    """For each image the first that has its file; some tools write an image for each annotation."""
+    first: dict[str, int] = {}
+    return np.array(
+        [first.setdefault(path, image) if path else image for image, path in enumerate(found)], np.int32
+    )
+
+
+def _shared(found: Texts, names: Texts, first: npt.NDArray[np.int32]) -> dict[int, str]:
     """The images that have a file in common, as pictures of several folders do in a single one, and why each of them is
     of no use. Images of one name are one picture."""
-    first: dict[str, int] = {}
     shared: dict[int, str] = {}
-    for image, path in enumerate(found):
-        other = first.setdefault(path, image) if path else image
+    for image, other in enumerate(first.tolist()):
         if names[other] != names[image]:
-            reason = f"{names[other]} and {names[image]} lead to one file, {path}"
+            reason = f"{names[other]} and {names[image]} lead to one file, {found[image]}"
             shared |= {other: reason, image: reason}
     return shared
 

@@ -136,6 +136,9 @@ class RefCoco(Source):
             return f"the picture of its annotation {_shown(ref.get('ann_id'))} is one of several with its id"
         if image < 0:
             return f"the picture of its annotation {_shown(ref.get('ann_id'))} is not in instances.json"
+        if "image_id" in ref and _id(ref["image_id"]) != self._coco.image_ids[image]:
+            its, other = _shown(ref["image_id"]), self._coco.image_ids[image]
+            return f"it is of picture {its}, its annotation {_shown(ref.get('ann_id'))} in instances.json of {other}"
         if not self._images[image]:
             return f"its picture {self._coco.image_names[image]} was not found"
         if not _sentences_of(ref):

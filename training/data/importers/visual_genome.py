@@ -117,10 +117,18 @@ class VisualGenome(Source):
             self.skips.append(Skip(self._path, "", "the phrase is empty or a question word", empty))
 
     def _joined(self, masks: Folder) -> npt.NDArray[np.int64]:
-        """For each row the number of its row in `masks`, -1 for none."""
+        """For each row the number of its row in `masks`, -1 for none. Raises DataError for masks of another file."""
         ids = [masks.row_id(i).removeprefix(_ROW) for i in range(len(masks))]
         numbers = np.array([int(text) if text.isdecimal() else -1 for text in ids], np.int64)
         _, here, there = np.intersect1d(self._first, numbers, return_indices=True)
+        for one, other in zip(map(self.row, here.tolist()), map(masks.row, there.tolist()), strict=True):
+            if (one.image.name, one.expression) != (other.image.name, other.expression):
+                rows = (
+                    f'"{other.expression}" of {other.image.name}, here "{one.expression}" of {one.image.name}'
+                )
+                raise DataError(
+                    other.path, f"not made of {self._path.name}: {one.row} is {rows}; make them again"
+                )
         rows = np.full(len(self), -1, np.int64)
         rows[here] = there
         return rows
@@ -202,6 +210,8 @@ class _Captions:
         del self._caption_of, self._name_numbers
 
     def _add_caption(self, image: dict[str, Any]) -> None:
+        if image["id"] in self._caption_of:
+            raise _Wrong(f"an image before it has its id, {image['id']}")
         if image.get("data_source", "vg") != "vg":
             self._caption_of[image["id"]] = -1
             return
