@@ -123,11 +123,11 @@ class VisualGenome(Source):
         _, here, there = np.intersect1d(self._first, numbers, return_indices=True)
         for one, other in zip(map(self.row, here.tolist()), map(masks.row, there.tolist()), strict=True):
             if (one.image.name, one.expression) != (other.image.name, other.expression):
-                rows = (
+                differing = (
                     f'"{other.expression}" of {other.image.name}, here "{one.expression}" of {one.image.name}'
                 )
                 raise DataError(
-                    other.path, f"not made of {self._path.name}: {one.row} is {rows}; make them again"
+                    other.path, f"not made of {self._path.name}: {one.row} is {differing}; make them again"
                 )
         rows = np.full(len(self), -1, np.int64)
         rows[here] = there
