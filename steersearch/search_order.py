@@ -8,7 +8,7 @@ import logging
 import os
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -43,7 +43,7 @@ class Order:
     photos: list[int]
     limits: dict[str, float]
     options: dict[str, Any]
-    version: str = steersearch.__version__
+    version: str = field(default_factory=lambda: steersearch.__version__)
 
     def line(self) -> bytes:
         return json.dumps(asdict(self)).encode() + b"\n"

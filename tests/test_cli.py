@@ -414,6 +414,11 @@ def test_a_cold_query_loads_no_more_than_it_needs(indexed: Path, tmp_path: Path,
     assert loaded & NEVER_LOADED == set()
 
 
+def test_an_indexed_photo_is_searched_without_computing_columns(indexed: Path) -> None:
+    unneeded = {*NEVER_LOADED, "torch", "pyarrow.compute", "pyarrow.parquet"}
+    assert loaded_by("query", indexed / "red.jpg", "--focus", PROMPT) & unneeded == set()
+
+
 def test_a_cold_find_loads_no_more_than_it_needs(indexed: Path) -> None:
     assert loaded_by("find", PROMPT) & {*NEVER_LOADED, "torch"} == set()
 

@@ -178,7 +178,7 @@ LATE_PACKAGES: dict[str, str] = {
         "slow to import, and many commands do without",
     ),
     **dict.fromkeys(
-        ("pyarrow.compute", "pathspec", "re2", "jinja2", "rich"),
+        ("pyarrow.compute", "pyarrow.parquet", "pathspec", "re2", "jinja2", "rich"),
         "a search in an index does without: a tenth of its time",
     ),
     **dict.fromkeys(

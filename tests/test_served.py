@@ -15,6 +15,7 @@ import threading
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
 from dataclasses import replace
+from functools import partial
 from io import BytesIO
 from pathlib import Path
 from typing import Any
@@ -269,12 +270,13 @@ def test_another_library_at_the_same_place_is_not_searched(
 def test_a_server_of_another_version_is_not_asked(
     run: Run, library: Library, server: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(steersearch, "__version__", "9.9")  # which a server reads, an order has its own
-    assert "this server is 9.9" in searched_here(run, library)
+    monkeypatch.setattr(served, "Order", partial(search_order.Order, version="9.9"))
+    this = f"this server is {steersearch.__version__}"
+    assert this in searched_here(run, library)
     monkeypatch.setenv("STEERSEARCH_SERVER", server)
     ran = run("find", "the red thing", "--library", library.place)
     assert ran.code == 1
-    assert "this server is 9.9" in ran.err
+    assert this in ran.err
 
 
 def test_a_server_that_is_gone_is_passed_over_and_missed_where_it_was_named(

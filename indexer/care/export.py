@@ -12,7 +12,6 @@ from pathlib import Path
 from typing import IO, Any, Literal
 
 import pyarrow as pa
-import pyarrow.parquet
 
 from steersearch.core.errors import ArgumentError, OutputError
 from steersearch.core.files import why_no_folder, write_output
@@ -163,6 +162,8 @@ def _paths(table: Any) -> list[str]:
 
 
 def _write_parquet(parts: Iterable[Any], file: IO[bytes]) -> None:
+    import pyarrow.parquet
+
     first, parts = _peeked(parts)
     with pyarrow.parquet.ParquetWriter(file, first.schema) as writer:
         for part in parts:
@@ -171,7 +172,7 @@ def _write_parquet(parts: Iterable[Any], file: IO[bytes]) -> None:
 
 def _write_arrow(parts: Iterable[Any], file: IO[bytes]) -> None:
     first, parts = _peeked(parts)
-    with pyarrow.ipc.new_file(file, first.schema) as writer:
+    with pa.ipc.new_file(file, first.schema) as writer:
         for part in parts:
             writer.write_table(part)
 

@@ -10,7 +10,6 @@ from pathlib import Path
 from typing import Any
 
 import pyarrow as pa
-import pyarrow.parquet as parquet
 
 from steersearch.indexer.hits import Hits
 from steersearch.views import page, terminal
@@ -57,6 +56,8 @@ def _csv(rows: Sequence[dict[str, Any]]) -> bytes:
 
 
 def _parquet(rows: Sequence[dict[str, Any]], searched: str) -> bytes:
+    import pyarrow.parquet as parquet
+
     columns, flat = _flat(rows)
     table = pa.table({name: [_storable(row.get(name)) for row in flat] for name in columns})
     file = io.BytesIO()
