@@ -99,6 +99,7 @@ class Build:
     encoded: the encoded prompts of targets that have no prompt features yet, by key.
     unsteered: where to keep unsteered features, for queries under a focus that is not indexed; None: nowhere.
     engine: where photos are read and embedded; it is ready.
+    writer: the name that `writing` gave this process.
     """
 
     def __init__(
@@ -116,11 +117,12 @@ class Build:
         limits: Limits = DEFAULT_LIMITS,
         progress: Callable[[ProgressEvent], None] | None = None,
         engine: Engine,
+        writer: str,
     ) -> None:
         self._folders, self._place, self._scan = folders, place, scan
         self._targets, self._encoded, self._unsteered = tuple(targets), encoded, unsteered
         self._embedder, self._batch_size = embedder, batch_size
-        self._engine = engine
+        self._engine, self._name = engine, writer
         self._commit_seconds, self._limits = commit_seconds, limits
         self._progress = Progress(progress)
 
@@ -151,7 +153,7 @@ class Build:
         paths = self._settle_unchanged()
         if self._unseen:
             with self._writing():
-                mark_unfinished(self._place, self._unseen)
+                mark_unfinished(self._place, self._name, self._unseen)
         self._read_and_embed(paths)
         self._remove_vanished()
         del self._known, self._contents  # some 100 bytes a file; the snapshots need as much
@@ -163,7 +165,7 @@ class Build:
                 write_unsteered_index(self._place, self._unsteered)
                 refresh_region_snapshot(self._place, self._unsteered.key)
             unmark_shards(self._place)
-            unmark_unfinished(self._place)
+            unmark_unfinished(self._place, self._name)
         return self._counts(time.monotonic() - started)
 
     # before reading

@@ -219,7 +219,7 @@ class Library:
             write_patterns(self.place, patterns)
             if not is_as_scanned:
                 scan = scan_library(self._folders.now, patterns, self._folders.files_of)
-            with writing(self.place):
+            with writing(self.place) as writer:
                 for target in to_build if named else ():
                     unmark_begun_by_query(self.place, target)
                 counts = Build(
@@ -235,6 +235,7 @@ class Library:
                     limits=limits,
                     progress=progress,
                     engine=engine,
+                    writer=writer,
                 ).run()
             optimize_if_worth_it(self.place)
             return counts

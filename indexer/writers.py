@@ -26,8 +26,8 @@ _GATE, _WRITER = "gate.lock", "writer-"
 
 
 @contextmanager
-def writing(place: Path) -> Iterator[None]:
-    """Shared lock around everything that writes to the tables of the library at `place`.
+def writing(place: Path) -> Iterator[str]:
+    """Shared lock around everything that writes to the tables of the library at `place`; yields the writer's name.
 
     Migrates a library of an older format first. Raises LibraryPlaceError, LibraryMissingError, SchemaVersionError, and
     LibraryBusyError where a program of an older version is writing.
@@ -38,12 +38,19 @@ def writing(place: Path) -> Iterator[None]:
         with writing_to(place):
             own.take()
     try:
-        yield
+        yield own.path.stem
     finally:
         own.release()
         with suppress(OSError):  # read-only by now; the file is harmless without a lock on it
             own.path.unlink(missing_ok=True)
         _seal_if_last(place)
+
+
+def is_writing(place: Path, writer: str) -> bool:
+    """Whether the process that `writing` gave this name still writes. Raises LibraryPlaceError."""
+    with writing_to(place):
+        path = place / LOCKS / f"{writer}.lock"
+        return path.exists() and _is_held(lock_at(path))
 
 
 @contextmanager
@@ -122,8 +129,15 @@ def _writer(place: Path) -> AnyLock | None:
     with writing_to(place):
         for path in (place / LOCKS).glob(f"{_WRITER}*"):
             lock = lock_at(path)
-            if not lock.take():
+            if _is_held(lock):
                 return lock
-            lock.release()
-            path.unlink(missing_ok=True)
     return None
+
+
+def _is_held(lock: AnyLock) -> bool:
+    """Whether a writer's lock is held; deletes it if not."""
+    if not lock.take():
+        return True
+    lock.release()
+    lock.path.unlink(missing_ok=True)
+    return False

@@ -7,8 +7,9 @@ from typing import Any
 
 import pytest
 
+from steersearch.indexer.progress import ProgressEvent
 from steersearch.indexer.query_terms import Focus
-from steersearch.indexer.unfinished import UNFINISHED, is_unfinished
+from steersearch.indexer.unfinished import is_unfinished, mark_unfinished
 from tests.conftest import Run
 from tests.toy_embedder import ToyEmbedder, save_photos
 from tests.toy_library import Library
@@ -68,9 +69,24 @@ def test_the_marker_is_there_while_photos_are_read_and_goes_with_the_library(lib
     assert any(seen)
     library.index(ToyEmbedder(), ["red"])
     assert not is_unfinished(library.place)
-    (library.place / UNFINISHED).write_text("{}")
+    mark_unfinished(library.place, "writer-killed", 1)
     library.delete()
     assert not library.place.exists()
+
+
+def test_a_run_that_ends_takes_the_markers_of_killed_ones_and_leaves_those_of_others(library: Library) -> None:
+    seen: list[bool] = []
+
+    def index_beside(_: ProgressEvent) -> None:
+        if not seen:
+            mark_unfinished(library.place, "writer-killed", 1)
+            seen.append(is_unfinished(library.place))
+            Library.open(library.place).index(ToyEmbedder(), ["blue"])
+            seen.append(is_unfinished(library.place))
+
+    library.index(ToyEmbedder(), ["red"], progress=index_beside)
+    assert seen == [True, True]
+    assert not is_unfinished(library.place)
 
 
 def test_another_prompt_for_known_photos_takes_nothing_from_other_answers(library: Library) -> None:
@@ -83,7 +99,7 @@ def test_another_prompt_for_known_photos_takes_nothing_from_other_answers(librar
 
 def test_json_says_so(run: Run, photos: Path) -> None:
     run("index", photos, "--prompt", "mug", "--model", "mini", "--library", "lib")
-    (Path("lib") / UNFINISHED).write_text("{}")
+    mark_unfinished(Path("lib"), "writer-killed", 1)
     found = run("find", "mug", "--json", "--library", "lib")
     assert '"exact": false' in found.out
     assert "photos may be missing" in found.err
