@@ -74,7 +74,9 @@ def test_the_marker_is_there_while_photos_are_read_and_goes_with_the_library(lib
     assert not library.place.exists()
 
 
-def test_a_run_that_ends_takes_the_markers_of_killed_ones_and_leaves_those_of_others(library: Library) -> None:
+def test_a_run_that_ends_takes_the_markers_of_killed_ones_and_leaves_those_of_others(
+    library: Library,
+) -> None:
     seen: list[bool] = []
 
     def index_beside(_: ProgressEvent) -> None:
