@@ -13,7 +13,7 @@ import secrets
 import shutil
 import stat
 import tempfile
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from functools import cache
 from pathlib import Path
@@ -276,3 +276,19 @@ def _state(path: Path) -> list[int]:
 def _note(path: Path) -> Path:
     name = hashlib.sha256(os.fsencode(path.resolve())).hexdigest()
     return cache_folder() / "sha256" / f"{name}.json"
+
+
+_SHARD = re.compile(r"(.*)-(\d{5})-of-(\d{5})\.parquet")
+
+
+def missing_shards(paths: Sequence[Path]) -> list[str]:
+    """The names of files that are not among `paths`, though these are numbered as parts of a set with them."""
+    numbers: dict[tuple[str, str], set[int]] = {}
+    for path in paths:
+        if found := _SHARD.fullmatch(path.name):
+            numbers.setdefault((found[1], found[3]), set()).add(int(found[2]))
+    return [
+        f"{name}-{number:05d}-of-{count}.parquet"
+        for (name, count), there in numbers.items()
+        for number in sorted(set(range(int(count))) - there)
+    ]

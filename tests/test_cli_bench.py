@@ -148,6 +148,7 @@ def test_core_prints_tables_for_people_and_keeps_the_record(
     (kept,) = (tmp_path / "kept").glob("core__tiny+gate0-*.json")
     assert Record.read(kept).settings["method"]["gate_scale"] == 0.0
     assert "9 pictures, real" in done.err
+    assert "the figures are of a part of the data: 5 rows left out" in done.err
 
 
 def test_core_on_the_stand_in(run: Run, tiny_model: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -19,6 +19,7 @@ from PIL import Image
 from steersearch.benchmarks.harness.benchmark import DataMissingError, run
 from steersearch.benchmarks.harness.method import Seen
 from steersearch.benchmarks.harness.steervit_method import SteerViTMethod
+from steersearch.benchmarks.harness.tables import comparison_table, figures_table
 from steersearch.benchmarks.paper import core_data, published
 from steersearch.benchmarks.paper.ablations import AGGREGATIONS, figures_of
 from steersearch.benchmarks.paper.core import Core
@@ -413,6 +414,9 @@ def test_the_papers_numbers_stand_beside_real_data_only(by_hand: Path) -> None:
     real = run(Core(), Directions(), lambda: Core().load(by_hand, None))
     assert published.beside(real) == {}
     named = {**vars(real), "model": "dinov2-base-research"}
+    assert real.partial == ["5 rows left out"]
+    assert published.beside(type(real)(**named)) == {}
+    named["data"] = {name: value for name, value in real.data.items() if name != "partial"}
     assert published.beside(type(real)(**named)) == {"macro": 96.0, "macro_wrong_prompt": 47.7}
     assert published.beside_rows(type(real)(**named)) == {"Kitchen": 98.6, "Park": 93.0}
     assert published.beside(type(real)(**{**named, "model": "siglip-text"})) == {
@@ -426,6 +430,19 @@ def test_the_papers_numbers_stand_beside_real_data_only(by_hand: Path) -> None:
 def test_macro_means_of_the_papers_scenes_are_its_averages() -> None:
     for row, (macro, scenes) in published.CORE.items():
         assert np.mean([right for right, _ in scenes]) == pytest.approx(macro, abs=0.06), row
+
+
+def test_figures_of_a_part_of_the_data_say_so(tmp_path: Path) -> None:
+    write_shards(tmp_path, [numbered(number) for number in sorted(PICTURES)])
+    whole = run(Core(), Directions(), lambda: Core().load(tmp_path, None))
+    assert (whole.partial, "partial" in whole.data) == ([], False)
+    gone = sorted((tmp_path / "data").iterdir())[-1]
+    gone.unlink()
+    for limit, more in ((None, []), (2, ["--limit 2"])):
+        record = run(Core(), Directions(), lambda limit=limit: Core().load(tmp_path, limit), limit=limit)
+        assert record.partial == [f"{gone.name} is missing", *more]
+        assert comparison_table([record]).rows[0][0] == "directions (part of the data)"
+        assert {row[6] for row in figures_table([record]).rows} == {"real, a part"}
 
 
 @pytest.mark.hub

@@ -138,6 +138,19 @@ def test_damage_costs_no_more_than_its_group_or_file(tmp_path: Path, images: Pat
     assert len(list(source)) == 60
 
 
+def test_a_file_of_the_set_that_is_missing_is_said(tmp_path: Path, images: Path) -> None:
+    files = [
+        put_parquet(tmp_path / name, [row(mask=noisy(1))])
+        for name in ("train-00001-of-00003.parquet", "validation-00000-of-00002.parquet")
+    ]
+    missing = "its file {} is missing".format
+    assert [skip.reason for skip in HubMasks(tmp_path, images, "train").skips] == [
+        missing("train-00000-of-00003.parquet"),
+        missing("train-00002-of-00003.parquet"),
+    ]
+    assert HubMasks(files[0], images).skips == []  # no more was asked for
+
+
 def noisy(seed: int) -> bytes:
     return png(np.random.default_rng(seed).random(MASK.shape) < 0.5)
 

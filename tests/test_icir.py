@@ -58,7 +58,8 @@ def test_each_query_searches_the_database_of_its_instance(published: Path) -> No
         ("mug", 2, 3),
         ("hat", 1, 1),
     ]
-    assert data.remarks == {"queries_left_out": 1}  # nothing is yellow
+    assert data.remarks == {"queries_left_out": 1, "rows_left_out": 1}  # nothing is yellow
+    assert data.partial == ("1 queries left out", "1 rows left out")
     assert data.instances[0].queries[0].right == {0, 2}
     outcome = Icir().evaluate(PaintedMethod(), data)
     assert (outcome.metrics["map"], outcome.metrics["mmap"]) == (100.0, 100.0)

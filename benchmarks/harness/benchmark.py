@@ -27,6 +27,7 @@ class Dataset(Protocol):
 
     name: for records, such as "core" or "core-world/drawn"; generated data has "-world" in it.
     n: number of pictures.  data_hash: sha256 of all that determines the figures, pictures included.
+    A data set of which a part may be missing also has `partial`: why figures on it are not those of the whole.
     """
 
     @property
@@ -61,6 +62,11 @@ class Outcome:
         for name, answers in self.answers.items():
             if not abs(self.metrics[name] - mean_of(answers)) < 0.01:  # metrics may be rounded
                 raise ValueError(f"{name} is {self.metrics[name]}, and its answers are {mean_of(answers)}")
+
+
+def short_of(found: int, published: int, what: str) -> tuple[str, ...]:
+    """Why figures on `found` of the published data are not those of the whole; () if they are."""
+    return () if found == published else (f"{found:,} {what}, published are {published:,}",)
 
 
 class Benchmark(Protocol[D]):
@@ -112,9 +118,10 @@ def run(
     method: Method,
     load: Callable[[], D],
     progress: Report | None = None,
+    limit: int | None = None,
 ) -> Record:
-    """Measure `method` on the data of `load`; the record suffices to repeat it."""
-    return measure(benchmark, lambda: method, load, progress)
+    """Measure `method` on the data of `load`; the record suffices to repeat it. limit: of the data, for the record."""
+    return measure(benchmark, lambda: method, load, progress, limit)
 
 
 def measure(
@@ -122,6 +129,7 @@ def measure(
     make: Callable[[], Method],
     load: Callable[[], D],
     progress: Report | None = None,
+    limit: int | None = None,
 ) -> Record:
     """As `run`, but the method is created, and perhaps downloaded, after the data is loaded."""
     began = time.monotonic()
@@ -145,6 +153,9 @@ def measure(
         "hash": dataset.data_hash,
         "seconds": round(loaded - began, 1),
     }
+    partial = [*getattr(dataset, "partial", ()), *([] if limit is None else [f"--limit {limit}"])]
+    if partial:
+        data["partial"] = partial
     seconds = time.monotonic() - made + loaded - began
     return Record.make(
         dataset.name,

@@ -49,7 +49,8 @@ class Record:
     benchmark, model: names
     weights_hash: sha256 of the weights' file, or their pinned commit; None for random weights or no model
     settings: choices made;  metrics: the figures;  seconds: of the whole run
-    data: source, licence, n, hash of the data set;  intervals: 95 % intervals [low, high] of some metrics
+    data: source, licence, n, hash of the data set; partial: why it is not the whole, if so
+    intervals: 95 % intervals [low, high] of some metrics
     rows: figures of the parts, such as scenes
     commit: of the checkout; of an installed package its version
     answers: the value of each query or class, for paired comparisons (`intervals.Answers`)
@@ -132,6 +133,11 @@ class Record:
     def task(self) -> str:
         """The catalogue's name of what was measured, on real data or a stand-in."""
         return re.sub("-(world|photographs)$", "", self.benchmark.split("/")[0])
+
+    @property
+    def partial(self) -> list[str]:
+        """Why the figures are of a part of the data set; [] if they are of all of it."""
+        return list(self.data.get("partial", ()))
 
     @property
     def name(self) -> str:

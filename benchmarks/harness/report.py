@@ -187,7 +187,7 @@ def _origins(records: Sequence[Record]) -> Table:
             record.command,
             record.commit + ("+" if record.dirty else ""),
             str(record.data["hash"])[:12],
-            f"{record.data['n']:,}",
+            ", ".join([f"{record.data['n']:,}", *record.partial]),
             f"{record.seconds:.0f}",
             record.machine["gpu"] or record.machine["processor"],
         )

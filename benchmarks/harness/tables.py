@@ -97,7 +97,7 @@ def comparison_table(records: Sequence[Record]) -> Table:
         figures = [cell(record.metrics.get(name)) for name in names]
         rows.append(
             (
-                record.model,
+                record.model + (" (part of the data)" if record.partial else ""),
                 *figures,
                 *(cell(paper.get(name)) for name in shared),
                 f"{record.seconds:.0f}",
@@ -117,7 +117,8 @@ def figures_table(records: Sequence[Record]) -> Table:
             if _is_figure(value):
                 low, high = map(str, record.intervals.get(name, ("", "")))
                 row = (record.benchmark, record.model, name, str(value), low, high)
-                rows.append((*row, str(record.data.get("source", "")), record.date, cell(paper.get(name))))
+                data = str(record.data.get("source", "")) + (", a part" if record.partial else "")
+                rows.append((*row, data, record.date, cell(paper.get(name))))
     return Table("figures", header, tuple(rows), frozenset({"value", "low", "high", "paper"}))
 
 

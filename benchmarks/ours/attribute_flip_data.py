@@ -46,13 +46,14 @@ class Pair:
 
 @dataclass(frozen=True, kw_only=True)
 class Pairs:
-    """All pairs. remarks: JSON-able, for the record."""
+    """All pairs. remarks: JSON-able, for the record; partial: see Dataset."""
 
     name: str
     source: Source
     licence: str
     pairs: tuple[Pair, ...]
     remarks: Mapping[str, Any] = field(default_factory=dict)
+    partial: tuple[str, ...] = ()
 
     @property
     def n(self) -> int:
@@ -92,9 +93,13 @@ def load(place: Path | None, split: str, limit: int | None) -> Pairs:
             logger.warning("left out: picture %s, %s: %s", first["image_id"], first["phrase"], error)
     if not pairs:
         raise BenchmarkError(f"{file}: no picture with two things that differ in colour can be used")
-    remarks = {"split": split, "left_out": left_out}
     return Pairs(
-        name="attribute-flip", source="real", licence=known.data.licence, pairs=tuple(pairs), remarks=remarks
+        name="attribute-flip",
+        source="real",
+        licence=known.data.licence,
+        pairs=tuple(pairs),
+        remarks={"split": split, "left_out": left_out},
+        partial=(f"{left_out} pairs left out",) if left_out else (),
     )
 
 

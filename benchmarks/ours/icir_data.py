@@ -61,13 +61,14 @@ class Instance:
 
 @dataclass(frozen=True, kw_only=True)
 class IcirData:
-    """All instances. remarks: JSON-able, for the record."""
+    """All instances. remarks: JSON-able, for the record; partial: see Dataset."""
 
     name: str
     source: Source
     licence: str
     instances: tuple[Instance, ...]
     remarks: Mapping[str, Any] = field(default_factory=dict)
+    partial: tuple[str, ...] = ()
 
     @property
     def n(self) -> int:
@@ -93,39 +94,46 @@ def load(place: Path | None, limit: int | None) -> IcirData:
     if missing := [name for name in (QUERIES, DATABASE) if not (place / name).is_file()]:
         raise DataMissingError(known, f"no {missing[0]} in {place}")
     instances, left_out = read_instances(place, limit)
-    remarks = {"queries_left_out": left_out}
     return IcirData(
-        name="icir", source="real", licence=known.data.licence, instances=instances, remarks=remarks
+        name="icir",
+        source="real",
+        licence=known.data.licence,
+        instances=instances,
+        remarks=left_out,
+        partial=tuple(f"{count} {what.replace('_', ' ')}" for what, count in left_out.items() if count),
     )
 
 
-def read_instances(place: Path, limit: int | None) -> tuple[tuple[Instance, ...], int]:
-    """The first `limit` instances, and how many of their queries nothing answers. Raises BenchmarkError."""
-    asked, kept = (_rows(place, name) for name in (QUERIES, DATABASE))
+def read_instances(place: Path, limit: int | None) -> tuple[tuple[Instance, ...], dict[str, int]]:
+    """The first `limit` instances, and how much is left out: rows without a picture, and queries of these instances
+    that nothing answers. Raises BenchmarkError."""
+    (asked, lost), (kept, gone) = (_rows(place, name) for name in (QUERIES, DATABASE))
     names = list(dict.fromkeys(instance for _, _, instance in asked))[:limit]
     instances = [made for name in names if (made := _instance(name, asked, kept)).queries]
     if not instances:
         raise BenchmarkError(f"{place}: no query has an answer in its database")
     wanted = sum(instance in set(names) for _, _, instance in asked)
-    return tuple(instances), wanted - sum(len(instance.queries) for instance in instances)
+    unanswered = wanted - sum(len(instance.queries) for instance in instances)
+    return tuple(instances), {"queries_left_out": unanswered, "rows_left_out": lost + gone}
 
 
 Row = tuple[Path, str, str]  # picture, text, instance
 
 
-def _rows(place: Path, name: str) -> list[Row]:
-    """The rows whose pictures exist."""
-    found = []
+def _rows(place: Path, name: str) -> tuple[list[Row], int]:
+    """The rows whose pictures exist, and the number of the others."""
+    found, lost = [], 0
     try:
         for number, row in enumerate(csv.reader(io.StringIO(read_text(place / name))), 1):
             picture = place / row[0].strip().replace("\\", "/") if len(row) == 3 else None
             if picture is None or not picture.is_file():
                 logger.warning("left out: %s, row %d: no picture with a text and an instance", name, number)
+                lost += 1
                 continue
             found.append((picture, row[1].strip(), row[2].strip()))
     except (OSError, csv.Error) as error:
         raise BenchmarkError(f"{place / name}: cannot be read ({error})") from error
-    return found
+    return found, lost
 
 
 def _instance(name: str, asked: Sequence[Row], kept: Sequence[Row]) -> Instance:

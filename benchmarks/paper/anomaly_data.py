@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 
-from steersearch.benchmarks.harness.benchmark import Source
+from steersearch.benchmarks.harness.benchmark import Source, short_of
 from steersearch.benchmarks.harness.label_file import read_mask
 from steersearch.benchmarks.harness.table_file import read_table
 from steersearch.benchmarks.harness.viewing import Opener, digest, evenly
@@ -17,6 +17,7 @@ from steersearch.training.data.mask_codec import Mask
 
 SIDE = 448  # pixels of the square in which maps and masks are compared
 MVTEC_LICENCE, VISA_LICENCE = "CC BY-NC-SA 4.0", "CC BY 4.0"
+PUBLISHED = {"anomaly/mvtec": 1725, "anomaly/visa": 2162}  # test pictures
 _PICTURES = (".png", ".jpg", ".jpeg", ".bmp")
 _VISA_LIST = "split_csv/1cls.csv"
 
@@ -36,7 +37,8 @@ class Item:
 
 @dataclass(frozen=True, kw_only=True)
 class Items:
-    """Test pictures, class by class. side: of the square in pixels in which maps and masks are compared."""
+    """Test pictures, class by class. side: of the square in pixels in which maps and masks are compared; partial: see
+    Dataset."""
 
     name: str
     source: Source
@@ -44,6 +46,7 @@ class Items:
     data_hash: str
     items: tuple[Item, ...]
     side: int = SIDE
+    partial: tuple[str, ...] = ()
 
     @property
     def n(self) -> int:
@@ -143,4 +146,5 @@ def _items(name: str, licence: str, root: Path, found: Iterable[tuple[Item, list
         licence=licence,
         data_hash=digest(file.read_bytes() for _, files in pairs for file in files),
         items=tuple(item for item, _ in pairs),
+        partial=short_of(len(pairs), PUBLISHED[name], "test pictures"),
     )

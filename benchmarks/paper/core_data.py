@@ -20,7 +20,7 @@ from steersearch.benchmarks.harness.catalogue import card
 from steersearch.benchmarks.harness.embeddings import Gallery
 from steersearch.benchmarks.harness.table_file import opened_parquet, picture_in
 from steersearch.core.errors import BenchmarkError, ImageError
-from steersearch.core.files import file_sha256
+from steersearch.core.files import file_sha256, missing_shards
 from steersearch.core.hub import why_unreachable
 from steersearch.core.images.pillow import opened
 from steersearch.core.preprocess import open_image
@@ -69,13 +69,14 @@ class Scene:
 
 @dataclass(frozen=True, kw_only=True)
 class CoreData:
-    """A CORE data set. remarks: JSON-able, for the record: how it was made, what was left out."""
+    """A CORE data set. remarks: JSON-able, for the record: how it was made, what was left out; partial: see Dataset."""
 
     name: str
     source: Source
     licence: str
     scenes: tuple[Scene, ...]
     remarks: Mapping[str, Any] = field(default_factory=dict)
+    partial: tuple[str, ...] = ()
 
     @property
     def n(self) -> int:
@@ -119,7 +120,7 @@ def load(place: Path | None, limit: int | None) -> CoreData:
         "limit": limit,
     }
     folder, said = kept_dataset("core", key, lambda empty: _unpack(files, limit, empty))
-    return _as_data(folder, said)
+    return _as_data(folder, said, [f"{name} is missing" for name in missing_shards(files)])
 
 
 def fetch_core() -> Path:
@@ -232,7 +233,7 @@ def slug(name: str) -> str:
     return f"{words or 'scene'}-{digest_of(name)[:6]}"
 
 
-def _as_data(folder: Path, said: dict[str, Any]) -> CoreData:
+def _as_data(folder: Path, said: dict[str, Any], partial: list[str]) -> CoreData:
     for line in said["left_out"]:
         logger.warning("left out: %s", line)
     rows = [Row(*(row[name] for name in COLUMNS)) for row in said["rows"]]
@@ -250,6 +251,7 @@ def _as_data(folder: Path, said: dict[str, Any]) -> CoreData:
         licence=_licence(),
         scenes=tuple(scenes),
         remarks={"left_out": len(said["left_out"])},
+        partial=(*partial, *([f"{len(said['left_out'])} rows left out"] if said["left_out"] else [])),
     )
 
 

@@ -8,7 +8,7 @@ from pathlib import Path
 
 from PIL import Image
 
-from steersearch.benchmarks.harness.benchmark import Source
+from steersearch.benchmarks.harness.benchmark import Source, short_of
 from steersearch.benchmarks.harness.table_file import read_text
 from steersearch.benchmarks.harness.viewing import Opener, digest, evenly
 from steersearch.benchmarks.paper.mosaic_data import VOC_LICENCE, voc_root
@@ -23,7 +23,8 @@ PHOTOS = 500
 
 @dataclass(frozen=True, kw_only=True)
 class Photos:
-    """Photos of one class each. group: the classes of the group prompt; one: the class of the class prompt."""
+    """Photos of one class each. group: the classes of the group prompt; one: the class of the class prompt;
+    partial: see Dataset."""
 
     name: str
     source: Source
@@ -34,6 +35,7 @@ class Photos:
     prompts: tuple[str, ...]
     group: frozenset[str]
     one: str
+    partial: tuple[str, ...] = ()
 
     @property
     def n(self) -> int:
@@ -89,4 +91,5 @@ def read_voc(folder: Path, limit: int | None = None) -> Photos | None:
         prompts=PROMPTS,
         group=ANIMALS,
         one="bird",
+        partial=short_of(len(files), PHOTOS, "photos"),
     )

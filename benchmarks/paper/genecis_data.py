@@ -17,7 +17,7 @@ from typing import Any
 
 from PIL import Image
 
-from steersearch.benchmarks.harness.benchmark import DataMissingError, Source
+from steersearch.benchmarks.harness.benchmark import DataMissingError, Source, short_of
 from steersearch.benchmarks.harness.cache import digest_of
 from steersearch.benchmarks.harness.catalogue import card
 from steersearch.core.errors import BenchmarkError, ImageError
@@ -29,6 +29,7 @@ DILATION = 0.7  # of a box's width and height
 COCO = ("val2017", "coco/val2017", "images/val2017", "coco")
 VISUAL_GENOME = ("VG_100K", "VG_100K_2", "visual_genome/VG_100K", "visual_genome/VG_100K_2", "vg", "VG_All")
 ROWS = ("", "genecis")  # where the JSON files are
+ROWS_OF = {"focus_attribute": 2000, "change_attribute": 2112, "focus_object": 1960, "change_object": 1960}
 
 logger = logging.getLogger(__name__)
 
@@ -71,13 +72,14 @@ class Split:
 
 @dataclass(frozen=True, kw_only=True)
 class GenecisData:
-    """All splits. remarks: JSON-able, for the record: what was left out, how it was made."""
+    """All splits. remarks: JSON-able, for the record: what was left out, how it was made; partial: see Dataset."""
 
     name: str
     source: Source
     licence: str
     splits: tuple[Split, ...]
     remarks: Mapping[str, Any] = field(default_factory=dict)
+    partial: tuple[str, ...] = ()
 
     @property
     def n(self) -> int:
@@ -102,12 +104,14 @@ def load(place: Path | None, limit: int | None, splits: Sequence[str]) -> Geneci
         raise DataMissingError(
             card("genecis"), f"none of {', '.join(f'{s}.json' for s in splits)} in {place}"
         )
-    read, left_out = [], {}
+    read, left_out, partial = [], {}, []
     for split, file in files.items():
-        if file is not None:
-            made, skipped = read_split(split, file, place, limit)
-            read.append(made)
-            left_out[split] = skipped
+        if file is None:
+            partial.append(f"no {split}.json")
+            continue
+        made, left_out[split] = read_split(split, file, place, limit)
+        read.append(made)
+        partial += [f"{split}: {reason}" for reason in short_of(len(made.questions), ROWS_OF[split], "rows")]
     data = card("genecis").data
     assert data is not None
     return GenecisData(
@@ -116,6 +120,7 @@ def load(place: Path | None, limit: int | None, splits: Sequence[str]) -> Geneci
         licence=data.licence,
         splits=tuple(read),
         remarks={"left_out": left_out},
+        partial=tuple(partial),
     )
 
 

@@ -11,7 +11,7 @@ from pathlib import Path
 import numpy as np
 from PIL import Image
 
-from steersearch.benchmarks.harness.benchmark import Report, Source
+from steersearch.benchmarks.harness.benchmark import Report, Source, short_of
 from steersearch.benchmarks.harness.label_file import VOID, Labels, read_labels, voc_colours
 from steersearch.benchmarks.harness.table_file import read_text
 from steersearch.benchmarks.harness.viewing import Opener, Progress, digest
@@ -20,6 +20,7 @@ from steersearch.core.files import read_json, write_atomically
 from steersearch.core.preprocess import open_image
 
 TILE = 336  # pixels of a side
+PHOTOS = 1449  # in VOC2012's segmentation val
 LISTED = "ImageSets/Segmentation/val.txt"  # of VOC2012
 VOC_LICENCE = "PASCAL VOC: photos from Flickr under their own terms, for research"
 CLASSES = (
@@ -48,7 +49,7 @@ class Mosaic:
 
 @dataclass(frozen=True, kw_only=True)
 class Mosaics:
-    """All composites and the names of their classes."""
+    """All composites and the names of their classes. partial: see Dataset."""
 
     name: str
     source: Source
@@ -56,6 +57,7 @@ class Mosaics:
     data_hash: str
     classes: tuple[str, ...]
     mosaics: tuple[Mosaic, ...]
+    partial: tuple[str, ...] = ()
 
     @property
     def n(self) -> int:
@@ -132,6 +134,7 @@ def read_voc(folder: Path, limit: int | None = None) -> Mosaics:
         data_hash=digest(path.read_bytes() for pair in files for path in pair),
         classes=CLASSES,
         mosaics=compose(tiles),
+        partial=short_of(len(tiles), PHOTOS, "photos"),
     )
 
 
@@ -181,13 +184,15 @@ def read_mosaics(folder: Path, limit: int | None = None) -> Mosaics:
         said = read_json(listed)
         classes, entries = tuple(map(str, said["classes"])), said["mosaics"][:limit]
         mosaics = tuple(_written(folder, str(e["name"]), tuple(e["classes"]), len(classes)) for e in entries)
+        is_real = "-world" not in said["made_from"]
         return Mosaics(
             name=str(said["made_from"]),
-            source="generated stand-in" if "-world" in said["made_from"] else "real",
+            source="real" if is_real else "generated stand-in",
             licence=str(said["licence"]),
             data_hash=digest([said["data_hash"].encode(), str(len(mosaics)).encode()]),
             classes=classes,
             mosaics=mosaics,
+            partial=short_of(len(mosaics), -(-PHOTOS // 4), "composites") if is_real else (),
         )
     except (OSError, ValueError, KeyError, TypeError) as error:
         raise BenchmarkError(f"{listed}: not a list of composites ({error!r})") from error

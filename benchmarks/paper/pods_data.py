@@ -13,15 +13,16 @@ from typing import Any
 
 from PIL import Image
 
-from steersearch.benchmarks.harness.benchmark import Source
+from steersearch.benchmarks.harness.benchmark import Source, short_of
 from steersearch.benchmarks.harness.table_file import opened_parquet, picture_in
 from steersearch.benchmarks.harness.viewing import Opener, digest
 from steersearch.core.errors import BenchmarkError
-from steersearch.core.files import parse_json, read_json
+from steersearch.core.files import missing_shards, parse_json, read_json
 from steersearch.core.images.colour import to_rgb
 from steersearch.core.images.pillow import opened
 
 LICENCE = "MIT"
+REFERENCES, TESTS = 300, 10_888  # photos that are published
 KINDS = {
     "bottles": "bottle",
     "mugs": "mug",
@@ -47,7 +48,7 @@ class Objects:
     """References and test photos of all objects, and their prompts under each variant.
 
     prompts: label -> variant -> prompt; every label has the same variants.  test_split: the labels that count for
-    "_test", empty if unknown.
+    "_test", empty if unknown.  partial: see Dataset.
     """
 
     name: str
@@ -58,6 +59,7 @@ class Objects:
     tests: tuple[Shot, ...]
     prompts: Mapping[str, Mapping[str, str | None]]
     test_split: frozenset[str] = frozenset()
+    partial: tuple[str, ...] = ()
 
     @property
     def n(self) -> int:
@@ -100,6 +102,14 @@ def read_pods(folder: Path, limit: int | None = None) -> Objects:
         tests=tuple(Shot(row.label, row.open) for row in chosen[1]),
         prompts=_prompts(folder, kept),
         test_split=_test_split(folder, kept),
+        partial=(
+            *(
+                f"{name} is missing"
+                for name in missing_shards([*_files(folder, "train"), *_files(folder, "test")])
+            ),
+            *short_of(len(chosen[0]), REFERENCES, "references"),
+            *short_of(len(chosen[1]), TESTS, "test photos"),
+        ),
     )
 
 

@@ -171,8 +171,8 @@ def core_wrong(row: str) -> float | None:
 
 
 def row_of(record: Record) -> str | None:
-    """The paper's row with the data and method of a record; None if there is none."""
-    return row_named(record.model) if record.data.get("source") == "real" else None
+    """The paper's row with the data and method of a record; None if there is none, as for a part of the data."""
+    return row_named(record.model) if record.data.get("source") == "real" and not record.partial else None
 
 
 def row_named(model: str) -> str | None:

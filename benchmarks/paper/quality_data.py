@@ -10,7 +10,7 @@ from pathlib import Path
 import numpy as np
 from PIL import Image
 
-from steersearch.benchmarks.harness.benchmark import Source
+from steersearch.benchmarks.harness.benchmark import Source, short_of
 from steersearch.benchmarks.harness.label_file import Labels, read_labels
 from steersearch.benchmarks.harness.table_file import read_table, read_text
 from steersearch.benchmarks.harness.viewing import Opener, digest, evenly
@@ -18,6 +18,12 @@ from steersearch.core.errors import BenchmarkError
 from steersearch.core.preprocess import open_image
 
 ADE_CLASSES = 150
+PUBLISHED = {
+    "imagewoof": 12_954,
+    "waterbirds": 10_589,
+    "cars": 16_185,
+    "ade20k": 22_210,
+}  # train and test pictures
 
 _PICTURES = (".jpg", ".jpeg", ".png")
 _WATERBIRDS_SPLITS = {"0": "train", "1": "val", "2": "test"}
@@ -75,7 +81,7 @@ class SegmentedSet:
 
 @dataclass(frozen=True, kw_only=True)
 class QualityData:
-    """The data sets that were found."""
+    """The data sets that were found. partial: see Dataset."""
 
     name: str
     source: Source
@@ -93,6 +99,20 @@ class QualityData:
     def data_hash(self) -> str:
         hashes = [part.digest for part in (*self.labelled, self.segmented) if part is not None]
         return digest(value.encode() for value in hashes)
+
+    @property
+    def partial(self) -> tuple[str, ...]:
+        """See Dataset; () for generated data."""
+        if self.source != "real":
+            return ()
+        sizes = {one.name: len(one) for one in self.labelled}
+        if self.segmented is not None:
+            sizes["ade20k"] = len(self.segmented.memory) + len(self.segmented.test)
+        return tuple(
+            f"{name}: {reason}" if name in sizes else f"no {name}"
+            for name, published in PUBLISHED.items()
+            for reason in short_of(sizes.get(name, 0), published, "pictures")
+        )
 
 
 def read_quality(folder: Path, limit: int | None = None) -> QualityData | None:

@@ -48,6 +48,11 @@ class Expressions:
     left_out: tuple[str, ...] = ()
 
     @property
+    def partial(self) -> tuple[str, ...]:
+        """See Dataset."""
+        return (f"{len(self.left_out)} expressions left out",) if self.left_out else ()
+
+    @property
     def n(self) -> int:
         return len(self.measured)
 

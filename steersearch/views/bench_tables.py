@@ -28,6 +28,8 @@ def record(measured: Record) -> None:
         f"{data['n']:,} pictures, {data['source']}, data {data['hash'][:12]}; {measured.seconds:,.0f} s; "
         "shares are in percent"
     )
+    if measured.partial:
+        terminal.remark(f"the figures are of a part of the data: {'; '.join(measured.partial)}")
 
 
 def comparisons(records: Sequence[Record]) -> None:

@@ -130,5 +130,5 @@ def _measured(
     place = None if data is None or not (data / card.name).is_dir() else data / card.name
     with terminal.progress(f"{card.name}, {method.name}") as report:
         return benchmark.run(
-            chosen, method, lambda: chosen.world(limit) if world else chosen.load(place, limit), report
+            chosen, method, lambda: chosen.world(limit) if world else chosen.load(place, limit), report, limit
         )

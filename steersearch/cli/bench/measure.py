@@ -103,6 +103,7 @@ def _command(card: Card) -> Callable[..., None]:
                 ),
                 lambda: chosen.world(limit) if world else chosen.load(data, limit),
                 report,
+                limit,
             )
         finish(record, as_json=as_json, save=save, show=bench_tables.record)
 

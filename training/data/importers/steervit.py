@@ -24,7 +24,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from steersearch.core.errors import DataError
-from steersearch.core.files import require_regular
+from steersearch.core.files import missing_shards, require_regular
 from steersearch.training.data.importers.image_files import COCO_FOLDERS, VISUAL_GENOME_FOLDERS, ImageFiles
 from steersearch.training.data.importers.importer import Importer
 from steersearch.training.data.mask_codec import Mask, MaskError
@@ -81,6 +81,9 @@ class HubMasks(Source):
         for number, file in enumerate(self._files):
             if is_split(_split(file), split):
                 self._add_file(number, file, pictures)
+        for name in missing_shards(self._files) if path.is_dir() else ():
+            if is_split(_split(Path(name)), split):
+                self.skips.append(Skip(path, "", f"its file {name} is missing"))
         for image_id, count in pictures.missing.items():
             self.skips.append(Skip(root, "", f"the picture {image_id} was not found", count))
         if pictures.missing and not self._texts:
