@@ -259,9 +259,42 @@ def test_hdr_is_shown_up_to_the_white_of_other_pictures(transfer: int, white: fl
     assert found[3:].tolist() == pytest.approx([255, 255], abs=3)
 
 
-def test_a_camera_may_say_adobe_rgb_in_exif_alone(tmp_path: Path) -> None:
+@pytest.mark.parametrize(("transfer", "gamma"), [(4, 2.2), (5, 2.8), (8, 1.0), (17, 2.6)])
+def test_curves_by_number(transfer: int, gamma: float, tmp_path: Path) -> None:
+    curved = in_profile(photo(), matrix_profile((*D65, 0.64, 0.33, 0.30, 0.60, 0.15, 0.06), gamma))
+    path = png_with(chunk(b"cICP", bytes([1, transfer, 0, 1])), curved, tmp_path / "curved.png")
+    assert difference(read_picture(path).image, photo()) < 1.5
+
+
+def test_an_avif_may_say_its_colours_by_number(tmp_path: Path) -> None:
+    written = io.BytesIO()
+    in_profile(photo(), P3).save(written, "AVIF", quality=100, subsampling="4:4:4", icc_profile=None)
+    codes = b"colrnclx" + struct.pack(">2H", 1, 13)  # what Pillow writes, which is sRGB
+    assert written.getvalue().count(codes) == 1
+    path = tmp_path / "wide.avif"
+    path.write_bytes(written.getvalue().replace(codes, b"colrnclx" + struct.pack(">2H", 12, 13)))
+    assert difference(read_picture(path).image, photo()) < 2
+    path.write_bytes(written.getvalue())
+    assert difference(read_picture(path).image, in_profile(photo(), P3)) < 2
+
+
+def test_a_jpeg_2000_may_have_a_profile(tmp_path: Path) -> None:
+    """In its box colr, in place of the number of a colour space, of 15 bytes."""
+    written = io.BytesIO()
+    in_profile(photo(), ADOBE_RGB).save(written, "JPEG2000")
+    head, content = written.getvalue().split(b"jp2h", 1)
+    size = int.from_bytes(head[-4:])
+    start = content.index(b"colr") - 4
+    box = struct.pack(">I4s3B", 11 + len(ADOBE_RGB), b"colr", 2, 0, 0) + ADOBE_RGB
+    content = content[:start] + box + content[start + 15 :]
+    (tmp_path / "a.jp2").write_bytes(head[:-4] + struct.pack(">I", size + len(box) - 15) + b"jp2h" + content)
+    assert difference(read_picture(tmp_path / "a.jp2").image, photo()) < 1.5
+
+
+@pytest.mark.parametrize("said", [{0xA005: {1: "R03"}}, {0xA001: 2}])
+def test_a_camera_may_say_adobe_rgb_in_exif_alone(said: dict[int, object], tmp_path: Path) -> None:
     exif = Image.Exif()
-    exif[0x8769] = {0xA005: {1: "R03"}}
+    exif[0x8769] = said
     in_profile(photo(), ADOBE_RGB).save(tmp_path / "a.jpg", quality=98, subsampling=0, exif=exif)
     assert difference(read_picture(tmp_path / "a.jpg").image, photo()) < 3
 

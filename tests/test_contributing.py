@@ -52,4 +52,4 @@ def test_a_baseline_is_a_file_and_a_row(run: Run, tmp_path: Path, monkeypatch: p
     (tmp_path / "records" / "kept.json").write_text(done.out)
     report = run("bench", "report", "-o", "tables.md", "--from", "records")
     assert report.code == 0, report.err
-    assert "\n| thumbnail |" in (tmp_path / "tables.md").read_text()
+    assert "\n| thumbnail (part of the data) |" in (tmp_path / "tables.md").read_text()

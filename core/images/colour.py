@@ -16,6 +16,7 @@ import numpy as np
 import numpy.typing as npt
 from PIL import Image, ImageCms
 
+from steersearch.core.images.boxes import avif_codes, jp2_profile
 from steersearch.core.images.pillow import png_chunk
 
 STRIP = 2**20  # pixels converted at a time
@@ -157,8 +158,12 @@ _SRGB_PRIMARIES = (0.3127, 0.3290, 0.64, 0.33, 0.30, 0.60, 0.15, 0.06)  # x, y o
 _P3_PRIMARIES = (0.3127, 0.3290, 0.680, 0.320, 0.265, 0.690, 0.150, 0.060)
 _REC2020_PRIMARIES = (0.3127, 0.3290, 0.708, 0.292, 0.170, 0.797, 0.131, 0.046)
 _ADOBE_PRIMARIES = (0.3127, 0.3290, 0.64, 0.33, 0.21, 0.71, 0.15, 0.06)
-_CODED_PRIMARIES = {9: _REC2020_PRIMARIES, 12: _P3_PRIMARIES}  # by their codes in ITU-T H.273
+_CINEMA_PRIMARIES = (0.314, 0.351, *_P3_PRIMARIES[2:])
+# By their codes in ITU-T H.273. Others are those of sRGB, or hardly differ.
+_CODED_PRIMARIES = {9: _REC2020_PRIMARIES, 11: _CINEMA_PRIMARIES, 12: _P3_PRIMARIES}
+_CODED_CURVES: dict[int, float | str] = {4: 2.2, 5: 2.8, 8: 1.0, 16: "PQ", 17: 2.6, 18: "HLG"}
 _ADOBE_GAMMA = 563 / 256
+_EXIF, _COLOUR_SPACE = 0x8769, 0xA001  # EXIF's main directory, and its tag for sRGB (1) and Adobe RGB (2)
 _INTEROPERABILITY = 0xA005  # EXIF's directory in which cameras say "R03" for Adobe RGB
 
 # Pillow's mode of a profile's colour space.
@@ -191,14 +196,19 @@ NO_CONVERSION = Conversion()
 def profile_of(image: Image.Image, file: BinaryIO | None = None) -> bytes | None:
     """The ICC profile of a picture, embedded or built from other information in its file; None for sRGB.
 
-    In order of precedence: a PNG's cICP, an embedded profile, HEIF's codes, a PNG's gAMA and cHRM, EXIF's Adobe RGB.
-    file: the picture's, open for reading and seeking; needed for cICP only.
+    In order of precedence: a PNG's cICP, an embedded profile, codes of HEIF or AVIF, a PNG's gAMA and cHRM, EXIF's
+    Adobe RGB.
+    file: the picture's, open for reading and seeking; needed for cICP, AVIF's codes and JPEG 2000's profile.
     """
     if image.format == "PNG" and file is not None and (numbers := png_chunk(file, b"cICP")):
         return _coded_profile(*numbers[:2])
     profile = image.info.get("icc_profile")
     if profile:
         return bytes(profile)
+    if image.format == "JPEG2000" and file is not None and (profile := jp2_profile(file)):
+        return profile
+    if image.format == "AVIF" and file is not None and (codes := avif_codes(file)):
+        return _coded_profile(*codes)
     if coded := image.info.get("nclx_profile"):
         return _coded_profile(coded.get("color_primaries", 0), coded.get("transfer_characteristics", 0))
     if "gamma" in image.info and "srgb" not in image.info:
@@ -297,7 +307,7 @@ def _xyz(values: npt.NDArray[np.float64]) -> bytes:
 
 def _coded_profile(primaries: int, transfer: int) -> bytes | None:
     """The profile for codes of ITU-T H.273. Standard video gets sRGB's curve; HDR is shown up to its white."""
-    curve = {16: "PQ", 18: "HLG"}.get(transfer, "sRGB")
+    curve = _CODED_CURVES.get(transfer, "sRGB")
     if primaries not in _CODED_PRIMARIES and curve == "sRGB":
         return None
     return matrix_profile(_CODED_PRIMARIES.get(primaries, _SRGB_PRIMARIES), curve)
@@ -316,7 +326,9 @@ def _png_profile(gamma: float, primaries: Sequence[float]) -> bytes | None:
 
 def _says_adobe_rgb(image: Image.Image) -> bool:
     try:
-        return str(image.getexif().get_ifd(_INTEROPERABILITY).get(1, "")).startswith("R03")
+        exif = image.getexif()
+        named = str(exif.get_ifd(_INTEROPERABILITY).get(1, "")).startswith("R03")
+        return named or exif.get_ifd(_EXIF).get(_COLOUR_SPACE) == 2
     except Exception:  # Pillow's EXIF parser raises many types for a damaged block
         return False
 
