@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -12,6 +13,7 @@ import pytest
 import torch
 from PIL import Image
 
+from steersearch import Library
 from steersearch.benchmarks.harness.benchmark import create
 from steersearch.benchmarks.harness.catalogue import card
 from steersearch.benchmarks.harness.method import Seen
@@ -23,6 +25,7 @@ from steersearch.benchmarks.ours.photographs import PhotographData
 from steersearch.core.errors import BenchmarkError, DataError
 from steersearch.core.predictor import Predictor
 from steersearch.core.steervit import Features
+from steersearch.core.vectors import Unsteered
 from steersearch.training.photographs.listed import Listed, is_test_only, listed
 from steersearch.training.world.recolour import COLOURS
 from steersearch.training.world.stamps import HELD_OUT_NOUNS, STAMPS_FOLDER
@@ -65,7 +68,10 @@ class Painter(SteerViTMethod):
         super().__init__(model)
         self.sign = 20.0 if right else -20.0
         self.model = SimpleNamespace(  # type: ignore[assignment]
-            preprocess=model.preprocess, grid=model.grid, features=self._features
+            preprocess=model.preprocess,
+            grid=model.grid,
+            features=self._features,
+            embed_with_unsteered=self._embed_with_unsteered,
         )
 
     def see(self, pictures, prompt, *, patches=False, maps=False, attention=False):  # type: ignore[no-untyped-def]
@@ -82,9 +88,14 @@ class Painter(SteerViTMethod):
         return torch.from_numpy(np.asarray(self.model.preprocess(picture)))
 
     def _features(self, pictures, prompt, gate_scale):  # type: ignore[no-untyped-def]
+        pixels = torch.stack([self._pixels(picture) for picture in pictures])
+        patches = torch.nn.functional.adaptive_avg_pool2d(pixels, self.model.grid).flatten(2).transpose(1, 2)
         logits = torch.from_numpy(self.see(pictures, prompt, maps=True).maps).flatten(1)
-        none = torch.empty(len(logits), 0, 1)
-        return Features(prefix=none, patches=none, logits=logits, grid=self.model.grid)
+        none = torch.empty(len(logits), 0, 3)
+        return Features(prefix=none, patches=patches, logits=logits, grid=self.model.grid)
+
+    def _embed_with_unsteered(self, pixels, prompt_features, gate_scale):  # type: ignore[no-untyped-def]
+        return Unsteered(embeddings=pixels.mean(axis=(2, 3)), patches=pixels.transpose(0, 2, 3, 1)), []
 
 
 @pytest.fixture
@@ -94,10 +105,13 @@ def data() -> PhotographData:
 
 def test_whoever_knows_the_things_has_all_points(data: PhotographData, tiny_model: Path) -> None:
     outcome = photographs.Photographs().evaluate(Painter(tiny_model), data)
-    unasked = ("colour", "find_precision_at_10", "find_r_precision_fewer")
-    assert {name: value for name, value in outcome.metrics.items() if name not in unasked} == {
+    assert {
+        name: value
+        for name, value in outcome.metrics.items()
+        if name != "colour" and not name.endswith(("precision_at_10", "precision_fewer"))
+    } == {
         "mosaic": 100, "mosaic_trained": 100, "mosaic_new": 100, "pointing": 100, "neighbour": 100,
-        "neighbour_photographs": 6, "find_words": 0,
+        "neighbour_mean": 100, "neighbour_photographs": 6, "find_words": 0,
     }  # fmt: skip
     assert {row["word"]: row["photographs"] for row in outcome.rows} == {
         "animal": 3,
@@ -111,11 +125,62 @@ def test_whoever_looks_elsewhere_has_none(data: PhotographData, tiny_model: Path
     assert metrics["mosaic"] == metrics["pointing"] == 0
 
 
-def test_found_first_are_those_that_show_it_or_they_are_not(tiny_model: Path) -> None:
+def test_first_by_presence_are_those_that_show_it_or_they_are_not(tiny_model: Path) -> None:
     for right in (True, False):
         method = Painter(tiny_model, right)
-        shares = {word: photographs.found_first(method, ALL[:-1], word, lambda _: None) for word in HUES}
-        assert set(shares.values()) == {float(right)}
+        shares = [photographs.found_first(method, ALL[:-1], word, lambda _: None) for word in HUES]
+        assert {share["presence"] for share in shares} == {float(right)}
+
+
+def noisy(count: int) -> list[Photograph]:
+    """Photographs of a noun each."""
+    rng = np.random.default_rng(3)
+    found = []
+    for k in range(count):
+        noun = list(HUES)[k % len(HUES)]
+        pixels = np.clip(np.array(HUES[noun]) + rng.normal(0, 90, (48, 64, 3)), 0, 255).astype(np.uint8)
+        labels = (Label(Listed("p", f"{k:02}.png", "", ""), noun, frozenset(), ()),)
+        found.append(Photograph(f"{k:02}.png", Image.fromarray(pixels), labels))
+    return found
+
+
+@pytest.fixture
+def library(tmp_path: Path, tiny_model: Path, word_encoder: None) -> Library:
+    """Of `noisy` photographs."""
+    (tmp_path / "photos").mkdir()
+    for photo in noisy(40):
+        photo.picture.save(tmp_path / "photos" / photo.name)
+    library = Library.create(tmp_path / "photos", model=str(tiny_model))
+    library.index(prompts=["the fish"])
+    return library
+
+
+def test_find_is_what_the_command_answers(library: Library, tiny_model: Path) -> None:
+    hits = library.find("the fish", k=40, exact=True)
+    by_find = [hit.path.name for hit in hits]
+    by_presence = [hit.path.name for hit in sorted(hits, key=lambda hit: -hit.parts[0].score)]
+    alike = len({*by_find[:8]} & {*by_presence[:8]}) / 8
+    assert alike < 1
+    method = SteerViTMethod(Predictor.from_pretrained(tiny_model, device="cpu"))
+    fish = (Label(Listed("p", "", "", ""), "fish", frozenset(), ()),)
+    for names, expected in (
+        (by_find, {"find": 1.0, "presence": alike}),
+        (by_presence, {"find": alike, "presence": 1.0}),
+    ):
+        gallery = [replace(photo, labels=fish if photo.name in names[:8] else ()) for photo in noisy(40)]
+        assert photographs.found_first(method, gallery, "fish", lambda _: None) == expected
+
+
+def test_neighbours_are_what_a_query_without_a_focus_finds(library: Library, tiny_model: Path) -> None:
+    gallery = noisy(40)
+    nouns = {photo.name: photo.alone for photo in gallery}
+    nearest = {name: library.query(library.folder / name, k=1)[0].path.name for name in nouns}
+    found = photographs.neighbours(
+        SteerViTMethod(Predictor.from_pretrained(tiny_model, device="cpu")), gallery
+    )
+    alike = [nouns[name] == nouns[other] for name, other in nearest.items()]
+    assert found["neighbour"] == 100 * np.mean(alike)
+    assert found["neighbour"] != found["neighbour_mean"]
 
 
 def test_nouns_of_a_mosaic_say_nothing_of_one_another(data: PhotographData) -> None:

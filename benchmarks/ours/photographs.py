@@ -1,9 +1,9 @@
 """photographs: does the model recognise what real photographs show? Our own benchmark, on photographs kept for tests.
 
 Four questions, each with prompts "the NOUN": which quarter of a mosaic of four photographs gets the most heat; whether
-the strongest patch lies on the named thing in a cluttered photograph; whether the nearest photograph by unsteered
-vectors shows the same; which photographs of all come first by presence. A fifth, on cutouts in the photographs: which
-of two that differ only in colour is named.
+the strongest patch lies on the named thing in a cluttered photograph; whether the nearest photograph shows the same, as
+`query` without a focus compares them; which photographs of all come first, as `find` ranks them. A fifth, on cutouts in
+the photographs: which of two that differ only in colour is named.
 """
 
 from __future__ import annotations
@@ -29,7 +29,9 @@ from steersearch.benchmarks.harness.steervit_method import SteerViTMethod
 from steersearch.benchmarks.ours.coloured_pairs import Pair, coloured_pairs
 from steersearch.benchmarks.ours.labelled_photographs import LICENCE, Label, Photograph, read_photographs
 from steersearch.core.errors import BenchmarkError
+from steersearch.core.vectors import Floats
 from steersearch.indexer.progress import ProgressEvent
+from steersearch.indexer.ranking import find_scores
 from steersearch.training.data.mask_codec import Mask
 from steersearch.training.photographs.listed import listed
 
@@ -111,11 +113,18 @@ class Photographs:
         metrics["pointing"] = _percent(pointed(method, dataset.photographs, answered))
         metrics |= neighbours(method, dataset.photographs)
         found = {word: found_first(method, dataset.photographs, word, answered) for word in wanted}
-        ten = [share for word, share in found.items() if wanted[word] >= FIRST]
-        metrics["find_precision_at_10"], metrics["find_words"] = _percent(ten), len(ten)
-        metrics["find_r_precision_fewer"] = _percent([s for w, s in found.items() if wanted[w] < FIRST])
+        ten = [word for word, count in wanted.items() if count >= FIRST]
+        fewer = [word for word, count in wanted.items() if count < FIRST]
+        for score in ("find", "presence"):
+            metrics[f"{score}_precision_at_10"] = _percent([found[word][score] for word in ten])
+            metrics[f"{score}_r_precision_fewer"] = _percent([found[word][score] for word in fewer])
+        metrics["find_words"] = len(ten)
         metrics["colour"] = _percent(colours(method, dataset.pairs, answered))
-        rows = [{"word": w, "photographs": wanted[w], "precision": _percent([s])} for w, s in found.items()]
+        rows = [
+            {"word": word, "photographs": wanted[word]}
+            | {score: _percent([share]) for score, share in shares.items()}
+            for word, shares in found.items()
+        ]
         counts = {"mosaics": len(dataset.mosaics), "pairs": len(dataset.pairs), "template": TEMPLATE}
         return Outcome(metrics=metrics, rows=rows, settings=counts)
 
@@ -168,27 +177,48 @@ def pointed(method: SteerViTMethod, photographs: Sequence[Photograph], answered:
 
 
 def neighbours(method: SteerViTMethod, photographs: Sequence[Photograph]) -> dict[str, Any]:
-    """Share of photographs whose nearest other by unsteered vectors shows the same, where another does."""
+    """Share of photographs whose nearest other shows the same, where another does.
+
+    "neighbour": by the vectors that `query` compares without a focus.  "neighbour_mean": by the mean patch.
+    """
     counts = Counter(photo.alone for photo in photographs)
     several = [photo for photo in photographs if photo.alone and counts[photo.alone] > 1]
-    vectors = method.see([photo.picture for photo in several], None).vectors
+    pixels = np.stack([method.model.preprocess(photo.picture) for photo in several])
+    unsteered, _ = method.model.embed_with_unsteered(pixels, [], method.gate_scale)
+    nouns = [photo.alone for photo in several]
+    return {
+        "neighbour": _percent(_nearest_alike(unsteered.embeddings, nouns)),
+        "neighbour_mean": _percent(_nearest_alike(unsteered.patches.mean(axis=(1, 2)), nouns)),
+        "neighbour_photographs": len(several),
+    }
+
+
+def _nearest_alike(vectors: Floats, nouns: Sequence[str]) -> list[float]:
+    """For each vector (n, D), whether the other one nearest to it by cosine has the same noun."""
     unit = vectors / np.linalg.norm(vectors, axis=1, keepdims=True)
     scores = unit @ unit.T
     np.fill_diagonal(scores, -np.inf)
-    same = [photo.alone == several[j].alone for photo, j in zip(several, scores.argmax(axis=1), strict=True)]
-    return {"neighbour": _percent(list(map(float, same))), "neighbour_photographs": len(several)}
+    return [float(noun == nouns[j]) for noun, j in zip(nouns, scores.argmax(axis=1), strict=True)]
 
 
 def found_first(
     method: SteerViTMethod, photographs: Sequence[Photograph], word: str, answered: Answered
-) -> float:
-    """Share of right ones among the first by presence: the first ten, or as many as there are right ones."""
+) -> dict[str, float]:
+    """Share of right ones among the first photographs: the first ten, or as many as there are right ones.
+
+    "find": as the command ranks a library of these photographs.  "presence": by that alone.
+    """
     pictures = [photo.picture for photo in photographs]
-    sure = method.model.features(pictures, TEMPLATE.format(word), method.gate_scale).presence().cpu()
+    seen = method.model.features(pictures, TEMPLATE.format(word), method.gate_scale)
+    sure = seen.presence().cpu().numpy()
+    embeddings = seen.embedding(method.aggregation).cpu().numpy()
+    scores = {"find": find_scores(sure, embeddings, list(map(_digest, pictures))), "presence": sure}
     true = np.array([word in photo.words for photo in photographs])
-    first = torch.argsort(sure, descending=True)[: min(FIRST, int(true.sum()))].numpy()
+    first = min(FIRST, int(true.sum()))
     answered(1)
-    return float(true[first].mean())
+    return {
+        name: float(true[np.argsort(-score, kind="stable")[:first]].mean()) for name, score in scores.items()
+    }
 
 
 def colours(method: SteerViTMethod, pairs: Sequence[Pair], answered: Answered) -> list[float]:
