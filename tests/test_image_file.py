@@ -239,6 +239,15 @@ def without_extras(monkeypatch: pytest.MonkeyPatch) -> None:
         monkeypatch.setattr(module, "find_spec", lambda _: None)
 
 
+@pytest.mark.parametrize("head", [b"\xff\x0a\xfa\x7f", b"\0\0\0\x0cJXL \r\n\x87\n\0\0\0\x14ftypjxl "])
+def test_jpeg_xl_is_refused_by_its_name(head: bytes, tmp_path: Path) -> None:
+    assert ".jxl" in reader.SUFFIXES  # so that `index` lists it
+    for name in ("a.jxl", "a.jpg"):
+        (tmp_path / name).write_bytes(head + bytes(100))
+        with pytest.raises(ImageRefusedError, match="JPEG XL cannot be read yet"):
+            read_picture(tmp_path / name)
+
+
 @pytest.mark.usefixtures("without_extras")
 @pytest.mark.parametrize(
     ("name", "extra"),

@@ -28,8 +28,10 @@ PILLOW_SUFFIXES = (
     ".jpg", ".jpeg", ".jpe", ".jfif", ".mpo", ".png", ".apng", ".webp", ".gif", ".tif", ".tiff", ".bmp", ".avif",
     ".jp2", ".j2k",
 )  # fmt: skip
-SUFFIXES = (*PILLOW_SUFFIXES, *HEIC_SUFFIXES, *raw.SUFFIXES)
+JXL_SUFFIXES = (".jxl",)  # cannot be read, but whoever searches should know
+SUFFIXES = (*PILLOW_SUFFIXES, *HEIC_SUFFIXES, *JXL_SUFFIXES, *raw.SUFFIXES)
 
+_JXL_HEADS = (b"\xff\x0a", b"\0\0\0\x0cJXL \r\n\x87\n")  # a bare codestream, and one in boxes
 _HEIC_BRANDS = (b"heic", b"heix", b"heim", b"heis", b"hevc", b"hevx", b"mif1", b"msf1")
 _memory = Budget(DEFAULT_LIMITS.memory)  # for all pictures being decoded
 _warned: set[str] = set()
@@ -111,17 +113,24 @@ def refuse_large_file(path: Path, size: int, limits: Limits) -> None:
 
 
 def require_decoder(path: Path, file: BinaryIO) -> None:
-    """Raise ImageRefusedError if this photo needs an optional package that is not installed."""
+    """Raise ImageRefusedError if this photo needs an optional package that is not installed, or JPEG XL's decoder."""
+    if _head(file).startswith(_JXL_HEADS):
+        raise ImageRefusedError(path, "JPEG XL cannot be read yet; save it in another format, such as AVIF")
     if _is_heic(file) and not _reads_heic():
         raise ImageRefusedError(path, str(MissingExtraError("pillow-heif", "heic", "a HEIC photo")))
     if raw.is_raw(path, file) and not raw.is_supported():
         raise ImageRefusedError(path, str(MissingExtraError("rawpy", "raw", "a RAW photo")))
 
 
-def _is_heic(file: BinaryIO) -> bool:
+def _head(file: BinaryIO) -> bytes:
     file.seek(0)
     head = file.read(64)
     file.seek(0)
+    return head
+
+
+def _is_heic(file: BinaryIO) -> bool:
+    head = _head(file)
     return head[4:8] == b"ftyp" and head[8:12] in _HEIC_BRANDS and b"avif" not in head
 
 
