@@ -156,7 +156,7 @@ class Build:
                 mark_unfinished(self._place, self._name, self._unseen)
         self._read_and_embed(paths)
         self._remove_vanished()
-        del self._known, self._contents  # some 100 bytes a file; the snapshots need as much
+        del self._known, self._contents, self._store  # some 130 bytes a file; the snapshots need as much
         with self._writing():
             for target in self._targets:
                 write_prompt_index(self._place, target)
@@ -284,7 +284,7 @@ class Build:
         if self._shards:
             return self._written is None or self._written.done() or self._pending() >= _MOST_WAITING
         waited = time.monotonic() - self._committed_at
-        # a commit reads the keys of all before it: in a large library there are fewer and larger ones
+        # a commit lists the files of all before it: in a large library there are fewer and larger ones
         rows = min(max(_COMMIT_IMAGES, self._committed // _COMMITS), _MOST_COMMITTED)
         return waited > self._commit_seconds or self._pending() >= rows
 

@@ -9,7 +9,7 @@ from __future__ import annotations
 import os
 import re
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager, nullcontext, suppress
 from functools import cached_property
 from pathlib import Path
 from typing import Any, TypeVar
@@ -24,8 +24,9 @@ from steersearch.core.errors import (
     LibraryUnreadableError,
     SteerSearchError,
 )
-from steersearch.core.objects import ObjectPath, lance_options
+from steersearch.core.objects import ObjectPath, lance_options, real_path
 from steersearch.indexer.checksums import check_structure, is_sealed, seal
+from steersearch.indexer.disks import is_local
 from steersearch.indexer.leases import lock_at
 from steersearch.indexer.locks import LOCKS, wait_for
 from steersearch.indexer.place import make_folder, reading, refuse_links, writing_to
@@ -79,17 +80,11 @@ class Database:
         """
         if self.has(name):
             return
-        for folder in (FOLDER, LOCKS):
-            make_folder(self._place, self._place / folder)
+        make_folder(self._place, self._place / FOLDER)
         refuse_links(self._place, self.folder(name))
-        lock = lock_at(self._place / LOCKS / "tables.lock")
-        with writing_to(self._place):
-            wait_for(lock, f"the tables of the library at {self._place}")
-            try:
-                if not self.has(name):
-                    self._connection.create_table(name, schema=schema)
-            finally:
-                lock.release()
+        with writing_to(self._place), self._locked("tables"):
+            if not self.has(name):
+                self._connection.create_table(name, schema=schema)
 
     def read(self, name: str, read: Callable[[Any], T]) -> T:
         """The result of `read` on a table; repeated on a newer version if another process deletes its files meanwhile.
@@ -133,12 +128,34 @@ class Database:
                 raise _VanishedError(self.folder(name)) from error
 
     def change(self, name: str, change: Callable[[Any], T]) -> T:
-        """The result of `change` on a table. Raises LibraryPlaceError, LibraryDamagedError."""
+        """The result of `change` on the latest version of a table, which where `excludes_others` no one else changes
+        meanwhile. Raises LibraryPlaceError, LibraryDamagedError."""
         with writing_to(self._place):
             for folder in _folders(self.folder(name)):
                 refuse_links(self._place, folder)
             self._check(name)
-            return change(self._connection.open_table(name))
+            with self._locked(f"table-{name}") if self.excludes_others else nullcontext():
+                return change(self._connection.open_table(name))
+
+    @cached_property
+    def excludes_others(self) -> bool:
+        """Whether only one process at a time changes a table: not in a bucket or on a file server, where a lock may
+        pass to another while its holder is paused, and a list of versions be out of date."""
+        return not isinstance(self._place, ObjectPath) and is_local(real_path(self._place))
+
+    def state(self, name: str, table: Any) -> tuple[Any, ...]:
+        """Changes with each commit to an open table, and differs between tables that had the same name in turn."""
+        return (table.version, *commits(self._place, name))
+
+    @contextmanager
+    def _locked(self, lock_name: str) -> Iterator[None]:
+        make_folder(self._place, self._place / LOCKS)
+        lock = lock_at(self._place / LOCKS / f"{lock_name}.lock")
+        wait_for(lock, f"the tables of the library at {self._place}")
+        try:
+            yield
+        finally:
+            lock.release()
 
     def narrow(self, name: str, schema: Any) -> None:
         """Write a table anew in one step, with the columns of `schema` alone; no other process may write to it.

@@ -16,6 +16,9 @@ from pathlib import Path, PurePosixPath
 
 _MOUNTS, _UUIDS = Path("/proc/self/mountinfo"), Path("/dev/disk/by-uuid")
 _SHARES = re.compile(r"nfs4?|cifs|smb3?|smbfs|fuse\.sshfs|9p")
+_LOCAL = re.compile(
+    r"ext[234]|xfs|btrfs|zfs|f2fs|bcachefs|jfs|tmpfs|overlay|vfat|exfat|ntfs3?|hfsplus|fuseblk"
+)
 _VOLUMES = Path("/Volumes")
 
 
@@ -30,11 +33,12 @@ class Disk:
 
 @dataclass(frozen=True)
 class Mount:
-    """at: where it is mounted.  root: which folder of the disk is."""
+    """at: where it is mounted.  root: which folder of the disk is.  is_local: see `is_local`."""
 
     id: str
     at: Path
     root: str = "/"
+    is_local: bool = False
 
     def disk(self, folder: Path) -> Disk:
         """This disk, with a folder below `at`."""
@@ -51,13 +55,20 @@ class Mount:
 
 def disk_of(folder: Path) -> Disk | None:
     """The disk under a folder (a real path); None where it is not known, or is that of the system, always there."""
+    mount = _mount_of(folder)
+    return mount.disk(folder) if mount and mount.id and mount.at != Path(mount.at.anchor) else None
+
+
+def is_local(folder: Path) -> bool:
+    """Whether a folder (a real path) is surely on a disk of this machine, which no other machine writes to."""
+    mount = _mount_of(folder)
+    return mount is not None and mount.is_local
+
+
+def _mount_of(folder: Path) -> Mount | None:
     around = [mount for mount in mounts() if folder.is_relative_to(mount.at)]
-    if not around:
-        return None
-    depth = max(len(mount.at.parts) for mount in around)
-    # The last one covers the others.
-    innermost = [mount for mount in around if len(mount.at.parts) == depth][-1]
-    return innermost.disk(folder) if innermost.id and innermost.at != Path(innermost.at.anchor) else None
+    # Of several at one place the last covers the others.
+    return max(reversed(around), key=lambda mount: len(mount.at.parts), default=None)
 
 
 def folder_on(disk: Disk) -> Path | None:
@@ -87,7 +98,7 @@ def parse_mounts(lines: list[str], uuids: dict[str, str]) -> Iterator[Mount]:
             kind, source = map(_unescaped, about.split(" ")[:2])
             uuid = uuids.get(os.path.realpath(source)) if source.startswith("/dev/") else None
             share = f"share:{source}" if _SHARES.fullmatch(kind) else ""
-            yield Mount(f"uuid:{uuid}" if uuid else share, Path(at), root)
+            yield Mount(f"uuid:{uuid}" if uuid else share, Path(at), root, bool(_LOCAL.fullmatch(kind)))
 
 
 def _unescaped(field: str) -> str:
@@ -102,7 +113,7 @@ def _uuids() -> dict[str, str]:
 
 
 def _volumes_of_macos() -> Iterator[Mount]:
-    yield Mount("", Path("/"))
+    yield Mount("", Path("/"), is_local=True)
     with suppress(OSError):
         yield from (Mount(f"volume:{at.name}", at) for at in _VOLUMES.iterdir() if at.is_mount())
 

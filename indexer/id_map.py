@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Collection, Iterator
+from typing import TypeVar
 
 import numpy as np
 import numpy.typing as npt
 
 Ids = npt.NDArray[np.bytes_]
+T = TypeVar("T", bound=np.generic)
 
 _FEW = 4096  # new ones that are not sorted in yet, or a 16th of all
 
@@ -81,8 +83,8 @@ def row_of(ids: Ids, image_id: str) -> int | None:
     return row if row < len(ids) and ids[row] == name else None
 
 
-def rows_of(ids: Ids, some: Ids) -> npt.NDArray[np.int64]:
-    """As `row_of`, of each of `some`; -1: nowhere."""
+def rows_of(ids: npt.NDArray[T], some: npt.NDArray[T]) -> npt.NDArray[np.int64]:
+    """As `row_of`, of each of `some`; -1: nowhere. They may be anything that NumPy sorts."""
     if not len(ids):
         return np.full(len(some), -1)
     rows = np.searchsorted(ids, some)

@@ -16,7 +16,6 @@ from typing import Any, TypeVar
 
 import numpy as np
 import numpy.typing as npt
-import pyarrow
 import pyarrow as pa
 
 from steersearch.core.errors import SteerSearchError
@@ -58,6 +57,7 @@ from steersearch.indexer.schema import (
     unsteered_table,
     with_checksums,
 )
+from steersearch.indexer.table_keys import TableKeys, hashes_of
 
 Floats = npt.NDArray[np.float32]
 Rows = npt.NDArray[np.int64]
@@ -175,6 +175,7 @@ class Store:
     def __init__(self, place: Path) -> None:
         self._place = place
         self._database = Database(place)
+        self._known_keys: dict[str, tuple[tuple[Any, ...], TableKeys]] = {}  # and the tables' state, by name
 
     def ensure_images(self) -> None:
         """Create the tables of photos and of their thumbnails."""
@@ -263,7 +264,7 @@ class Store:
         if not thumbnails:
             return
         rows = [{"image_id": image_id, "thumbnail": jpeg} for image_id, jpeg in thumbnails.items()]
-        self._merge(THUMBNAILS, "image_id", rows, thumbnails_schema(), replace=False)
+        self._write(THUMBNAILS, "image_id", rows, thumbnails_schema(), replace=False)
 
     def write_images(self, records: Sequence[FileRecord]) -> None:
         """Insert or replace rows, by path; the last of several with one path counts."""
@@ -278,7 +279,7 @@ class Store:
             }
             for record in by_path.values()
         ]
-        self._merge(IMAGES, "path", rows, images_schema(), replace=True)
+        self._write(IMAGES, "path", rows, images_schema(), replace=True)
 
     def write_dates(self, dates: Mapping[str, CaptureDate | None]) -> None:
         """Set the dates of the rows with these paths; rows that are gone stay gone."""
@@ -286,7 +287,10 @@ class Store:
             return
         rows = [{"path": to_stored(path), **date_columns(date)} for path, date in dates.items()]
         schema = pa.schema([images_schema().field(name) for name in ("path", *DATE_COLUMNS)])
-        self._merge(IMAGES, "path", rows, schema, replace=True, insert=False)
+        dated = with_checksums(IMAGES, pa.Table.from_pylist(rows, schema=schema))
+        self._database.change(
+            IMAGES, lambda table: table.merge_insert("path").when_matched_update_all().execute(dated)
+        )
 
     def remove_images(self, files: Sequence[FileRecord]) -> None:
         """Delete these rows, except those that another process has updated meanwhile."""
@@ -310,7 +314,7 @@ class Store:
         if not vectors:
             return
         schema = prompt_schema(len(vectors[0].embedding))
-        self._merge(prompt_table(key), "image_id", _vector_rows(vectors), schema, replace=False)
+        self._write(prompt_table(key), "image_id", _vector_rows(vectors), schema, replace=False)
 
     def contents_with_features(self, key: str) -> Ids:
         """The contents that have unsteered features, sorted."""
@@ -326,7 +330,7 @@ class Store:
         by_content = {vector.image_id: vector for vector in vectors}
         rows = [{**vars(v), "embedding": v.embedding.astype(np.float16)} for v in by_content.values()]
         schema = unsteered_schema(len(vectors[0].embedding))
-        self._merge(unsteered_table(key), "image_id", rows, schema, replace=False)
+        self._write(unsteered_table(key), "image_id", rows, schema, replace=False)
 
     def with_unsteered(self, key: str, use: Callable[[UnsteeredGallery], T]) -> T:
         """What `use` makes of the unsteered features of every usable photo that has some. It is called again if another
@@ -498,25 +502,36 @@ class Store:
         except (FileNotFoundError, SteerSearchError):
             return True
 
-    def _merge(
-        self,
-        name: str,
-        key: str,
-        rows: list[dict[str, Any]],
-        schema: Any,
-        *,
-        replace: bool,
-        insert: bool = True,
-    ) -> None:
-        def merge(table: Any) -> None:
+    def _write(self, name: str, key: str, rows: list[dict[str, Any]], schema: Any, *, replace: bool) -> None:
+        """Insert rows with different keys. Where a key is there, its row is replaced, or kept."""
+        summed = with_checksums(name, pa.Table.from_pylist(rows, schema=schema))
+
+        def merge(table: Any, some: Any) -> None:
             merging = table.merge_insert(key)
             if replace:
                 merging = merging.when_matched_update_all()
-            if insert:
-                merging = merging.when_not_matched_insert_all()
-            merging.execute(with_checksums(name, pyarrow.Table.from_pylist(rows, schema=schema)))
+            merging.when_not_matched_insert_all().execute(some)
 
-        self._database.change(name, merge)
+        def write(table: Any) -> None:
+            keys, hashes = self._keys(name, key, table), hashes_of(summed.column(key))
+            is_new = keys.lack(hashes)
+            if not is_new.all():
+                merge(table, summed.filter(pa.array(~is_new)))
+            if is_new.any():
+                table.add(summed.filter(pa.array(is_new)))
+            keys.take_in(hashes[is_new])
+            self._known_keys[name] = self._database.state(name, table), keys
+
+        self._database.change(
+            name, write if self._database.excludes_others else lambda table: merge(table, summed)
+        )
+
+    def _keys(self, name: str, key: str, table: Any) -> TableKeys:
+        """Of an open table; read unless its last commit was by this store."""
+        state, keys = self._known_keys.pop(name, (None, None))
+        if keys is None or state != self._database.state(name, table):
+            keys = TableKeys(rows.column(key) for rows in self._batches(table, [key]))
+        return keys
 
     def _rows(self, name: str, columns: Sequence[str], where: str | None = None) -> Any:
         """Columns of a table; nulls for columns that its schema lacks, no rows without a table."""

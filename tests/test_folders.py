@@ -9,7 +9,7 @@ import pytest
 
 from steersearch.core.errors import ArgumentError, FolderError
 from steersearch.indexer import folders as photo_folders
-from steersearch.indexer.disks import Disk, disk_of, parse_mounts
+from steersearch.indexer.disks import Disk, disk_of, is_local, parse_mounts
 from steersearch.indexer.filters import Filters
 from steersearch.indexer.folders import PhotoFolder
 from steersearch.indexer.manifest import SCHEMA_VERSION, LibraryManifest, read_library, write_library
@@ -159,6 +159,8 @@ def test_a_disk_is_known_by_its_uuid_and_a_share_by_its_server(
     assert disk_of(Path("/mnt/nas")) == Disk(id="share:server:/export/photos", name="nas", path="/")
     assert disk_of(Path("/tmp/a")) is None  # nothing tells it from others
     assert disk_of(Path("/home/me")) is None  # of the system, always there
+    places = ["/home/me", "/media/me/MY PHOTOS", "/tmp/a", "/mnt/nas/2019"]
+    assert [is_local(Path(place)) for place in places] == [True, True, True, False]
 
 
 @pytest.fixture
