@@ -82,7 +82,7 @@ class Database:
             return
         make_folder(self._place, self._place / FOLDER)
         refuse_links(self._place, self.folder(name))
-        with writing_to(self._place), self._locked("tables"):
+        with writing_to(self._place), self._locked(self._place / LOCKS / "tables.lock"):
             if not self.has(name):
                 self._connection.create_table(name, schema=schema)
 
@@ -134,7 +134,7 @@ class Database:
             for folder in _folders(self.folder(name)):
                 refuse_links(self._place, folder)
             self._check(name)
-            with self._locked(f"table-{name}") if self.excludes_others else nullcontext():
+            with self._locked(self.lock(name)) if self.excludes_others else nullcontext():
                 return change(self._connection.open_table(name))
 
     @cached_property
@@ -148,9 +148,9 @@ class Database:
         return (table.version, *commits(self._place, name))
 
     @contextmanager
-    def _locked(self, lock_name: str) -> Iterator[None]:
-        make_folder(self._place, self._place / LOCKS)
-        lock = lock_at(self._place / LOCKS / f"{lock_name}.lock")
+    def _locked(self, path: Path) -> Iterator[None]:
+        make_folder(self._place, path.parent)
+        lock = lock_at(path)
         wait_for(lock, f"the tables of the library at {self._place}")
         try:
             yield
@@ -178,6 +178,10 @@ class Database:
     def folder(self, name: str) -> Path:
         """Where a table's files lie."""
         return self._place / FOLDER / f"{name}.lance"
+
+    def lock(self, name: str) -> Path:
+        """The file that locks a table while it is changed."""
+        return self._place / LOCKS / f"table-{name}.lock"
 
     def _check(self, name: str) -> None:
         """Check the files that list a table's rows, once, before LanceDB trusts them."""

@@ -513,14 +513,21 @@ class Store:
             merging.when_not_matched_insert_all().execute(some)
 
         def write(table: Any) -> None:
-            keys, hashes = self._keys(name, key, table), hashes_of(summed.column(key))
+            version, keys, hashes = table.version, self._keys(name, key, table), hashes_of(summed.column(key))
             is_new = keys.lack(hashes)
-            if not is_new.all():
-                merge(table, summed.filter(pa.array(~is_new)))
-            if is_new.any():
-                table.add(summed.filter(pa.array(is_new)))
-            keys.take_in(hashes[is_new])
-            self._known_keys[name] = self._database.state(name, table), keys
+            new, old = summed.filter(pa.array(is_new)), summed.filter(pa.array(~is_new))
+            if len(new):
+                table.add(new)
+                # Someone was first whom the lock does not reach, such as another machine by a share of this disk.
+                if table.version != version + 1:
+                    for chunk in chunks(new.column(key).to_pylist(), FILTER_LENGTH):
+                        table.delete(_one_of(key, chunk))
+                    merge(table, new)
+            if len(old):
+                merge(table, old)
+            if table.version == version + bool(len(new)) + bool(len(old)):
+                keys.take_in(hashes[is_new])
+                self._known_keys[name] = self._database.state(name, table), keys
 
         self._database.change(
             name, write if self._database.excludes_others else lambda table: merge(table, summed)

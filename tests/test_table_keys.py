@@ -130,7 +130,7 @@ def test_versions_of_another_table_by_that_name_do_not_deceive(tmp_path: Path) -
     assert rows(tmp_path).keys() == {"a", "b"}
 
 
-@pytest.mark.parametrize("step", ["search", "merge_insert", "add"])
+@pytest.mark.parametrize("step", ["search", "add", "merge_insert"])
 def test_whoever_writes_while_another_is_stopped_in_a_commit_waits(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture, step: str
 ) -> None:
@@ -162,7 +162,7 @@ def write_and_die(place: str) -> None:
     def die(*_: object, **__: object) -> None:
         os.kill(os.getpid(), signal.SIGKILL)
 
-    LanceTable.add = die
+    LanceTable.merge_insert = die
     Store(Path(place)).write_images([record("old", "1"), record("new", "1")])
 
 
@@ -173,7 +173,7 @@ def test_a_writer_killed_in_a_commit_stands_in_nobodys_way(tmp_path: Path) -> No
     writer.start()
     writer.join(600)
     assert writer.exitcode == -signal.SIGKILL
-    assert rows(tmp_path) == {"old": "1"}
+    assert rows(tmp_path) == {"old": "0", "new": "1"}
     store.write_images([record("new", "2"), record("old", "2")])
     assert rows(tmp_path) == {"old": "2", "new": "2"}
 
@@ -195,6 +195,27 @@ def test_after_a_commit_that_failed_nothing_is_taken_for_granted(
             store.write_images([record("b", "1")])
     store.write_images([record("b", "2"), record("c", "2")])
     assert rows(tmp_path) == {"a": "id", "b": "2", "c": "2"}
+
+
+@pytest.mark.parametrize(("step", "last"), [("add", "2"), ("merge_insert", "1")])
+def test_a_writer_whom_no_lock_reaches_leaves_no_key_twice(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, step: str, last: str
+) -> None:
+    store, other = new_store(tmp_path), Store(tmp_path)
+    other._database.excludes_others = False
+    store.write_images([record("a")])
+    real = getattr(LanceTable, step)
+
+    def after_the_other(self: Any, some: Any) -> Any:
+        monkeypatch.undo()
+        other.write_images([record("c", "1"), record("d", "1")])
+        return real(self, some)
+
+    monkeypatch.setattr(LanceTable, step, after_the_other)
+    store.write_images([record(path, "2") for path in "abc"])
+    assert rows(tmp_path) == {"a": "2", "b": "2", "c": last, "d": "1"}
+    store.write_images([record("d", "3"), record("b", "3")])
+    assert rows(tmp_path) == {"a": "2", "b": "3", "c": last, "d": "3"}
 
 
 def test_on_a_file_server_all_is_merged_and_no_lock_is_made(

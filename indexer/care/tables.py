@@ -246,8 +246,9 @@ class Tables:
             seal(self._place, self._database.folder(name), forget=True)
 
     def drop(self, name: str) -> None:
-        """Delete a table if it exists, even one that cannot be opened."""
+        """Delete a table if it exists, even one that cannot be opened. The caller holds the exclusive lock."""
         delete_inside(self._place, self._database.folder(name))
+        delete_inside(self._place, self._database.lock(name))
 
 
 def _add(table: Any, rows: Any) -> None:
