@@ -58,6 +58,17 @@ def test_the_library_used_last_answers_where_none_is_named(library: Library) -> 
     assert found["is_exact"] is True
 
 
+def test_an_argument_that_a_tool_does_not_have_is_refused(library: Library) -> None:
+    refused = call(library, "find_photos", text="the red thing", libary="another")
+    assert refused.is_error
+    assert "libary" in refused.content[0].text
+
+    async def schemas(client: Client) -> list[Any]:
+        return [tool.input_schema["additionalProperties"] for tool in (await client.list_tools()).tools]
+
+    assert set(asked(library, schemas, allow_index=True)) == {False}
+
+
 def test_a_photo_is_named_by_its_path_or_its_id(library: Library, photos: Path) -> None:
     wanted = [hit.path.name for hit in library.query(photos / "blue.jpg", "the red thing", 3)]
     by_path = call(

@@ -352,6 +352,8 @@ def test_a_wrong_value_is_a_problem_in_the_words_of_the_command_line(
 ) -> None:
     blue = {"image": ids["blue"], "focus": "the red thing"}
     is_problem(client.get(f"{root}/search", params=blue | {"after": "soon"}), 422, "after")
+    is_problem(client.get(f"{root}/search", params=blue | {"foucs": "cat"}), 422, "foucs")
+    is_problem(client.get(f"{root}/photos", params={"page": "2"}), 422, "there are: offset, limit")
     is_problem(client.get(f"{root}/search", params=blue | {"folder": "nowhere"}), 422, "nowhere")
     is_problem(client.get(f"{root}/search", params=blue | {"focus": " "}), 422, "empty")
     is_problem(client.get(f"{root}/search", params=blue | {"focus": "cat:0"}), 422, "weight")

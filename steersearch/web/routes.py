@@ -15,6 +15,7 @@ from typing import Annotated, Any
 import numpy as np
 import typer
 from fastapi import APIRouter, Depends, Query, Request
+from fastapi.dependencies.models import Dependant
 from fastapi.responses import Response, StreamingResponse
 from pydantic import BaseModel, Field
 from starlette.concurrency import run_in_threadpool
@@ -133,7 +134,24 @@ Vmax = Annotated[
 ]
 Side = Annotated[int, Query(ge=16, le=PREVIEW_SIDE, description="longer side in pixels, at most")]
 
-router = APIRouter(prefix="/api/v1")
+
+async def refuse_unknown(request: Request) -> None:
+    """Raise ArgumentError for a parameter that the request does not have: a misspelt one would be ignored, and the
+    answer be another's."""
+    known = list(_parameters(request.scope["route"].dependant))
+    for name, value in request.query_params.multi_items():
+        if name not in known:
+            raise ArgumentError(name, value, f"is no parameter here; there are: {', '.join(known) or 'none'}")
+
+
+def _parameters(of: Dependant) -> Iterator[str]:
+    """The names of a route's parameters in the address, those of its dependencies included."""
+    yield from (field.alias for field in of.query_params)
+    for dependency in of.dependencies:
+        yield from _parameters(dependency)
+
+
+router = APIRouter(prefix="/api/v1", dependencies=[Depends(refuse_unknown)])
 
 # ------------------------------------------------------------------------------------------------------------ libraries
 

@@ -10,6 +10,7 @@ from typing import Annotated
 
 from mcp.server.mcpserver import Image, MCPServer
 from mcp.server.mcpserver.exceptions import ToolError
+from mcp.server.mcpserver.tools import Tool
 from mcp.types import ToolAnnotations
 from pydantic import BaseModel, Field
 
@@ -110,7 +111,18 @@ def tools(shelf: Shelf, *, allow_index: bool = False) -> MCPServer:
             with _in_words():
                 return add_job(_id(shelf, library), JobRequest(prompts=prompts), server)
 
+    for tool in made._tool_manager.list_tools():
+        _refuse_unknown(tool)
     return made
+
+
+def _refuse_unknown(tool: Tool) -> None:
+    """Make a tool refuse arguments that it does not have. The SDK ignores them: a misspelt `library` would search the
+    one used last."""
+    arguments = tool.fn_metadata.arg_model
+    arguments.model_config["extra"] = "forbid"
+    arguments.model_rebuild(force=True)
+    tool.parameters["additionalProperties"] = False
 
 
 def _searched(
