@@ -157,6 +157,10 @@ def every(section: str, **fields: Callable[[Any], Any]) -> Change:
     return change
 
 
+def in_pairs(polygon: list[float]) -> list[list[float]]:
+    return [polygon[i : i + 2] for i in range(0, len(polygon), 2)]
+
+
 def both(*changes: Change) -> Change:
     return lambda content: [change(content) for change in changes] and None  # type: ignore[func-returns-value]
 
@@ -176,6 +180,9 @@ def both(*changes: Change) -> Change:
         every("images", width=float, height=float),
         every("images", width=lambda _: None, height=lambda _: 0),
         every("annotations", segmentation=lambda parts: [*parts, [50, 30, 51, 31]]),
+        every("annotations", segmentation=lambda parts: parts[0]),
+        every("annotations", segmentation=lambda parts: [in_pairs(parts[0])]),
+        every("annotations", segmentation=lambda parts: in_pairs(parts[0])),
         every("annotations", area=lambda _: float("nan")),
         every(
             "annotations", segmentation=lambda _: {"size": [40, 60], "counts": [405.0, *[20.0] * 39, 1215.0]}

@@ -40,7 +40,7 @@ def decode_segmentation(segmentation: object, size: tuple[int, int]) -> Mask:
         return _sized(decode_rle(segmentation), size)
     if not isinstance(segmentation, list):
         raise MaskError("it has no mask")
-    if segmentation and all(isinstance(part, (int, float)) for part in segmentation):
+    if segmentation and (all(map(_is_number, segmentation)) or all(map(_is_point, segmentation))):
         segmentation = [segmentation]  # one polygon without the list around it
     mask = np.zeros(_checked_size(size), np.bool_)
     for part in segmentation:
@@ -135,8 +135,8 @@ def _compressed(counts: Counts) -> str:
 # -------------------------------------------------------------------------------------------------- polygons
 
 
-def draw_polygon(outline: Sequence[float], size: tuple[int, int]) -> Mask:
-    """A polygon [x0, y0, x1, y1, …] in pixels -> (H, W) bool. Raises MaskError.
+def draw_polygon(outline: Sequence[Any], size: tuple[int, int]) -> Mask:
+    """A polygon [x0, y0, x1, y1, …] or [[x0, y0], …] in pixels -> (H, W) bool. Raises MaskError.
 
     The outline is drawn five times finer, as points. Wherever it steps from one fine column to the next in the
     middle of a column of pixels, what lies below in that column changes between outside and inside. Fewer than
@@ -147,6 +147,8 @@ def draw_polygon(outline: Sequence[float], size: tuple[int, int]) -> Mask:
         corners = np.array(outline, np.float64)
     except (TypeError, ValueError):
         raise MaskError("its polygon is damaged (not a list of numbers)") from None
+    if corners.ndim == 2 and corners.shape[1] == 2:
+        corners = corners.reshape(-1)
     if corners.ndim != 1 or len(corners) % 2:
         raise MaskError("its polygon is damaged (not pairs of x and y)")
     if not (np.abs(corners) < _FURTHEST).all():  # also what is not a number
@@ -211,6 +213,14 @@ def _checked_size(size: object) -> tuple[int, int]:
     ):
         raise MaskError(f"its mask has no usable size ({size!r})")
     return int(size[0]), int(size[1])
+
+
+def _is_point(part: object) -> bool:
+    return isinstance(part, list) and len(part) == 2 and all(map(_is_number, part))
+
+
+def _is_number(value: object) -> bool:
+    return isinstance(value, (int, float))
 
 
 def _is_whole(value: object) -> bool:
