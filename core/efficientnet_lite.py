@@ -36,6 +36,9 @@ _CPU_PIXELS = 3 * 320**2
 _JOINED = torch.backends.mkldnn.is_available() and hasattr(  # type: ignore[no-untyped-call]
     torch.ops.mkldnn, "_convolution_pointwise"
 )
+_JOINED_TYPES = {torch.float32} if _JOINED else set()
+if _JOINED and torch.ops.mkldnn._is_mkldnn_bf16_supported():
+    _JOINED_TYPES.add(torch.bfloat16)
 
 
 @dataclass(frozen=True)
@@ -95,7 +98,7 @@ class _Conv(nn.Module):
         """plus: what is added to the result."""
         weight, bias = self.conv.weight, self.conv.bias
         learns = torch.is_grad_enabled() and (x.requires_grad or weight.requires_grad)
-        if _JOINED and x.device.type == "cpu" and x.dtype == torch.float32 and not learns:
+        if x.device.type == "cpu" and x.dtype in _JOINED_TYPES and not learns:
             return self._joined(x, plus)
         kernel, stride = self.conv.kernel_size[0], self.conv.stride[0]
         padding = (kernel - stride) // 2

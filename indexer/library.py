@@ -60,10 +60,16 @@ class Library:
 
     steering: Steering = LocalEngine()
 
-    def __init__(self, folders: LibraryFolders, model: str | Embedder = AUTO, device: str = AUTO) -> None:
+    def __init__(
+        self,
+        folders: LibraryFolders,
+        model: str | Embedder = AUTO,
+        device: str = AUTO,
+        precision: str = AUTO,
+    ) -> None:
         self._folders, self.place = folders, folders.place
         if isinstance(model, str):
-            provider = self._provider(device)
+            provider = self._provider(device, precision)
             name = provider.full_name(model)
         else:
             provider = OneModel(model)
@@ -80,6 +86,7 @@ class Library:
         model: str | Embedder = AUTO,
         place: str | Path | None = None,
         device: str = AUTO,
+        precision: str = AUTO,
     ) -> Self:
         """The library of `folder`, or of several, which need not exist; folders that it lacks are added to it. Nothing
         is written before `index` has something to write.
@@ -89,6 +96,7 @@ class Library:
         place: where the library lives; None: where there is one of the first folder, else a folder of its own in the
             user's data directory.
         device: "auto" (the GPU if there is one), "cpu", "cuda".
+        precision: "auto" (bfloat16 on a GPU that computes with it, else float32), "float32", "bfloat16".
         Raises FolderError, LibraryPlaceError, SchemaVersionError.
         """
         given = [folder] if isinstance(folder, str | Path) else list(folder)
@@ -97,18 +105,24 @@ class Library:
         roots = [photo_folder(one) for one in given]
         at = place_of(roots[0]) if place is None else local_place(place)
         check_place(at)
-        return cls(LibraryFolders.create(at, roots), model, device)
+        return cls(LibraryFolders.create(at, roots), model, device, precision)
 
     @classmethod
-    def open(cls, place: str | Path, model: str | Embedder = AUTO, device: str = AUTO) -> Self:
+    def open(
+        cls,
+        place: str | Path,
+        model: str | Embedder = AUTO,
+        device: str = AUTO,
+        precision: str = AUTO,
+    ) -> Self:
         """The library that lives at `place`, or the one of the photo folder `place`, which need not be there now.
 
-        model, device: see `create`. Raises LibraryMissingError, SchemaVersionError, LibraryDamagedError.
+        model, device, precision: see `create`. Raises LibraryMissingError, SchemaVersionError, LibraryDamagedError.
         """
-        return cls(LibraryFolders.open(place_or_folder(place)), model, device)
+        return cls(LibraryFolders.open(place_or_folder(place)), model, device, precision)
 
     @classmethod
-    def _provider(cls, device: str) -> Provider:
+    def _provider(cls, device: str, precision: str) -> Provider:
         """The source of models by name."""
         return OneModel()
 

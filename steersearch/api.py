@@ -7,7 +7,7 @@ import threading
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from functools import partial
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING, Any
 
 from steersearch.core.errors import ArgumentError
 from steersearch.core.files import as_path
@@ -23,6 +23,7 @@ from steersearch.views import notebook
 if TYPE_CHECKING:
     from steersearch.core.predictor import Predictor
 
+PRECISIONS = (AUTO, "float32", "bfloat16")
 __all__ = ["AUTO", "Hit", "Hits", "Library", "Models", "full_name", "load_embedder", "load_model"]
 
 
@@ -30,8 +31,8 @@ class Library(indexed.Library):
     """A photo folder with its prompt indexes, and the models that made them, see `indexer.library.Library`."""
 
     @classmethod
-    def _provider(cls, device: str) -> Provider:
-        return Models(device)
+    def _provider(cls, device: str, precision: str) -> Provider:
+        return Models(device, precision)
 
     @contextmanager
     def without_models(self) -> Iterator[None]:
@@ -50,7 +51,7 @@ class ModelNeededError(Exception):
 
 
 class Models:
-    """Models by name on one device, as `indexer.embedder.Provider` wants them.
+    """Models by name on one device and in one precision, as `indexer.embedder.Provider` wants them.
 
     A model's weights are in memory once, whatever the number of its views.
     may_load: False: raise ModelNeededError instead.
@@ -59,15 +60,17 @@ class Models:
     views = notebook
     may_load = True
 
-    def __init__(self, device: str, chosen: Mapping[str, str] | None = None) -> None:
-        self._device, self._chosen = device, dict(chosen or {})  # what "auto" stood for in another process
+    def __init__(self, device: str, precision: str = AUTO, chosen: Mapping[str, str] | None = None) -> None:
+        self._device, self._precision = device, precision
+        self._chosen = dict(chosen or {})  # what "auto" stood for in another process
         self._embedders: dict[tuple[str, View | None], LazyEmbedder] = {}
         self._models: dict[str, Predictor] = {}
         self._loading = threading.Lock()
 
     def __reduce__(self) -> tuple[object, ...]:
         """Another process loads its own: of the same name, whatever "auto" would choose there."""
-        return Models, (self._device, {name: model.model_id for name, model in self._models.items()})
+        chosen = {name: model.model_id for name, model in self._models.items()}
+        return Models, (self._device, self._precision, chosen)
 
     def full_name(self, model: str) -> str:
         return full_name(model)
@@ -98,23 +101,26 @@ class Models:
             raise ModelNeededError
         with self._loading:
             if model not in self._models:
-                self._models[model] = load_model(self._chosen.get(model, model), self._device)
+                name = self._chosen.get(model, model)
+                self._models[model] = load_model(name, self._device, self._precision)
         return self._models[model].with_view(view)
 
 
-def load_embedder(model: str, device: str, view: View | None = None) -> Predictor:
+def load_embedder(model: str, device: str, precision: str = AUTO, view: View | None = None) -> Predictor:
     """The model of this name on this device; view None is the model's own.
 
-    Raises ArgumentError for a missing device and an unknown view.
+    Raises what `load_model` does, and ArgumentError for an unknown view.
     """
-    return load_model(model, device).with_view(checked_view(view))
+    return load_model(model, device, precision).with_view(checked_view(view))
 
 
-def load_model(model: str, device: str, dtype: Literal["auto", "float32"] = "auto") -> Predictor:
-    """The model of this name on this device; dtype as of `Predictor.from_pretrained`.
+def load_model(model: str, device: str, precision: str = AUTO) -> Predictor:
+    """The model of this name on this device; precision: see `Library.create`.
 
-    Raises ArgumentError for a device that is not there.
+    Raises ArgumentError for a device that is not there and an unknown precision.
     """
+    if precision not in PRECISIONS:
+        raise ArgumentError("precision", precision, f"must be one of {', '.join(PRECISIONS)}")
     import torch
 
     from steersearch.core.predictor import Predictor
@@ -124,7 +130,8 @@ def load_model(model: str, device: str, dtype: Literal["auto", "float32"] = "aut
             torch.empty(1, device=device)
         except (RuntimeError, AssertionError) as error:  # torch raises either, or a kind of it
             raise ArgumentError("device", device, 'cannot be used on this machine; try "auto"') from error
-    return Predictor.from_pretrained(model, device, torch.float32 if dtype == "float32" else "auto")
+    dtype: Any = AUTO if precision == AUTO else getattr(torch, precision)
+    return Predictor.from_pretrained(model, device, dtype)
 
 
 def full_name(model: str) -> str:

@@ -7,6 +7,7 @@ import json
 import re
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, fields
+from functools import partial
 from pathlib import Path
 from typing import Any, Literal, get_args
 
@@ -17,20 +18,22 @@ from steersearch.core.files import as_path, read_regular, user_folder, write_out
 from steersearch.core.objects import is_uri
 
 Device = Literal["auto", "cpu", "cuda", "mps"]
+Precision = Literal["auto", "float32", "bfloat16"]
 MOST_BYTES = 2**20
 
 
 @dataclass(frozen=True, kw_only=True)
 class Settings:
-    """model: what `index` uses for a new library.  device: where models run.  budget: for a focus that is not indexed,
-    a duration.  library: the one to search where neither the photo nor the current folder belongs to one; "": the one
-    used last.  exclude: patterns of what `index` leaves out where neither the command line nor the library has any.
-    log_file: what every command appends its messages to; "": none.  snapshot_cache: what copies of snapshots of
-    libraries in buckets may take on this machine.
+    """model: what `index` uses for a new library.  device: where models run.  precision: in which they compute.
+    budget: for a focus that is not indexed, a duration.  library: the one to search where neither the photo nor the
+    current folder belongs to one; "": the one used last.  exclude: patterns of what `index` leaves out where neither
+    the command line nor the library has any.  log_file: what every command appends its messages to; "": none.
+    snapshot_cache: what copies of snapshots of libraries in buckets may take on this machine.
     """
 
     model: str = "auto"
     device: Device = "auto"
+    precision: Precision = "auto"
     budget: str = "5s"
     library: str = ""
     exclude: tuple[str, ...] = ()
@@ -189,9 +192,9 @@ def _text(value: object) -> str:
     return value
 
 
-def _device(value: object) -> str:
-    if value not in get_args(Device):
-        raise ValueError(f"must be one of {', '.join(get_args(Device))}")
+def _one_of(kind: object, value: object) -> str:
+    if value not in get_args(kind):
+        raise ValueError(f"must be one of {', '.join(get_args(kind))}")
     return _text(value)
 
 
@@ -224,7 +227,8 @@ def _patterns(value: object) -> tuple[str, ...]:
 
 _CHECKS: dict[str, Callable[[object], Any]] = {
     "model": _text,
-    "device": _device,
+    "device": partial(_one_of, Device),
+    "precision": partial(_one_of, Precision),
     "budget": _duration,
     "library": _library,
     "exclude": _patterns,

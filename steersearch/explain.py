@@ -58,6 +58,7 @@ def explain(
     suppress_sinks: bool = True,
     view: View | None = None,
     device: str = AUTO,
+    precision: str = AUTO,
     limits: Limits = DEFAULT_LIMITS,
 ) -> Explanation:
     """Draw each kind of map of the photo for each focus and gate_scale, and write the picture to `output`.
@@ -83,7 +84,7 @@ def explain(
     photo = open_image(image, limits=limits)
     if output.exists() and not is_uri(image) and output.samefile(image):
         raise OutputError(output, "it is the photo itself")
-    steered = load_embedder(full_name(model), device, view)
+    steered = load_embedder(full_name(model), device, precision, view)
     region = steered.preprocess.region(photo.size)
     found = tuple(photo_maps(steered, photo, focuses, gate_scales, kinds, suppress_sinks))
     _refuse_broken(Path(image), found, steered.model_id)

@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
+import pickle
 from pathlib import Path
 
 import numpy as np
 import pytest
+import torch
 from PIL import Image
 
-from steersearch import Hit, Library, SteerViT
-from steersearch.api import load_embedder
+from steersearch import Hit, Library, SteerViT, api
+from steersearch.api import Models, load_embedder, load_model
 from steersearch.core.errors import (
     ArgumentError,
     LibraryMissingError,
@@ -19,7 +21,7 @@ from steersearch.core.errors import (
 )
 from steersearch.core.vectors import VectorSettings
 from steersearch.identity import identity_of
-from tests.conftest import draw_picture, write_tiny_model
+from tests.conftest import Run, draw_picture, write_tiny_model
 
 PROMPT = "the red mug"
 
@@ -202,7 +204,7 @@ def test_changed_weights_are_indexed_again_in_the_same_view(photos: Path, tmp_pa
 def test_a_view_is_known_without_loading_the_model(tiny_model: Path) -> None:
     for view in ("crop", "squash", "tile", None):
         known = identity_of(str(tiny_model), view)
-        loaded = load_embedder(str(tiny_model), "cpu", view)
+        loaded = load_embedder(str(tiny_model), "cpu", view=view)
         assert known.preprocessing == loaded.preprocessing
         assert known.weights_hash == loaded.weights_hash
         assert VectorSettings.from_dict(loaded.preprocessing).preprocess == loaded.preprocess
@@ -218,6 +220,29 @@ def test_a_query_never_mixes_models(library: Library, photos: Path, tmp_path: Pa
     assert [hit.exact for hit in hits] == [True] * 6
     assert {part.focus.index.key for hit in hits for part in hit.parts} == {library.prompts()[-1].key}
     assert library.prompts()[-1].model_id == other
+
+
+def test_a_precision_is_that_of_the_model_here_and_on_a_cluster(photos: Path, tiny_model: Path) -> None:
+    models = Models("cpu", "bfloat16")
+    for known in (models, pickle.loads(pickle.dumps(models))):
+        embedder = known.embedder(str(tiny_model), None)
+        assert embedder.dim  # loads it
+        assert known._models[str(tiny_model)].dtype == torch.bfloat16
+    library = Library.create(photos, model=str(tiny_model), device="cpu", precision="half")
+    with pytest.raises(ArgumentError, match="precision = 'half': must be one of auto, float32, bfloat16"):
+        library.index(prompts=[PROMPT])
+
+
+def test_a_setting_gives_the_precision(
+    run: Run, photos: Path, tiny_model: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    loaded = []
+    monkeypatch.setattr(api, "load_model", lambda *given: loaded.append(given) or load_model(*given))
+    run("config", "set", "precision", "bfloat16")
+    run("index", photos, "--prompt", PROMPT, "--model", tiny_model, "--library", "lib")
+    run("query", photos / "red.jpg", "--focus", "another thing", "--library", "lib")
+    run("explain", photos / "red.jpg", "--focus", PROMPT, "--model", tiny_model, "-o", "map.png")
+    assert [given[2] for given in loaded] == ["bfloat16"] * 3
 
 
 def test_a_device_that_is_not_there(photos: Path, tiny_model: Path) -> None:

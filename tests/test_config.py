@@ -40,6 +40,7 @@ def test_settings_are_set_shown_with_their_source_and_unset(
     for name, *values in (
         ("model", "mini"),
         ("device", "cpu"),
+        ("precision", "bfloat16"),
         ("budget", "2m"),
         ("library", "lib"),
         ("exclude", "*.png", 'dra"fts/'),
@@ -51,6 +52,7 @@ def test_settings_are_set_shown_with_their_source_and_unset(
     expected = Settings(
         model="mini",
         device="cpu",
+        precision="bfloat16",
         budget="2m",
         library=str(tmp_path / "lib"),
         exclude=("*.png", 'dra"fts/'),
@@ -102,6 +104,7 @@ def test_a_link_to_the_file_stays_a_link(file: Path, tmp_path: Path) -> None:
         ('modle = "mini"', "modle = 'mini': no such setting (did you mean \"model\"?)"),
         ("model = 3", "model = 3: must be a text"),
         ('device = "gpu"', "device = 'gpu': must be one of auto, cpu, cuda, mps"),
+        ('precision = "half"', "precision = 'half': must be one of auto, float32, bfloat16"),
         ('budget = "soon"', "budget = 'soon': soon is not a duration"),
         ("budget = 5", "budget = 5: must be a text"),
         ('snapshot_cache = "much"', "snapshot_cache = 'much': much is not a size"),

@@ -94,9 +94,9 @@ def plain(monkeypatch: pytest.MonkeyPatch) -> Callable[[EfficientNetLite2, Tenso
     """A network's maps by plain convolutions."""
 
     def maps(network: EfficientNetLite2, pixels: Tensor) -> Maps:
-        assert efficientnet_lite._JOINED, "this PyTorch has no joined convolutions: nothing is compared"
+        assert efficientnet_lite._JOINED_TYPES, "this PyTorch has no joined convolutions: nothing is compared"
         with monkeypatch.context() as without, torch.no_grad():
-            without.setattr(efficientnet_lite, "_JOINED", False)
+            without.setattr(efficientnet_lite, "_JOINED_TYPES", set())
             return network(pixels)
 
     return maps
@@ -112,6 +112,27 @@ def test_joined_convolutions_equal_the_plain_ones(
     expected = plain(network, pixels)
     assert_equal(joined.fine, expected.fine, 1e-5)
     assert_equal(joined.coarse, expected.coarse, 1e-5)
+
+
+@pytest.mark.skipif(
+    torch.bfloat16 not in efficientnet_lite._JOINED_TYPES,
+    reason="this processor does not compute in bfloat16",
+)
+def test_joined_convolutions_in_bfloat16_lose_no_more_than_plain_ones(
+    timms: Any, network: EfficientNetLite2, plain: Callable[[EfficientNetLite2, Tensor], Maps]
+) -> None:
+    half, pixels = read_published(as_published(timms))[0].bfloat16(), noise(96)
+    with torch.no_grad():
+        exact, joined = network(pixels), half(pixels.bfloat16())
+    apart = plain(half, pixels.bfloat16())
+    assert joined.coarse.dtype == torch.bfloat16
+    for kind in ("fine", "coarse"):
+        wanted = getattr(exact, kind).flatten(1)
+        lost, lost_apart = (
+            1 - torch.cosine_similarity(getattr(maps, kind).float().flatten(1), wanted).min()
+            for maps in (joined, apart)
+        )
+        assert lost < 1.5 * lost_apart
 
 
 def test_pictures_in_parts_have_the_maps_that_they_have_together(

@@ -81,6 +81,7 @@ def command(
         model, seen_as, of = _of_the_library(image, library, view)
     elif library is not None:
         raise typer.BadParameter("exclude each other", param_hint="--model / --library")
+    chosen = read_settings()
     done = explain(
         image,
         focus,
@@ -89,7 +90,8 @@ def command(
         gate_scale=gate_scale,
         maps=KINDS[kind],
         view=seen_as,
-        device=device or read_settings().device,
+        device=device or chosen.device,
+        precision=chosen.precision,
         limits=limits_of(limit),
     )
     for remark in (f"model: {done.model}{of}", *_remarks(done)):

@@ -121,7 +121,7 @@ def command(
         photos = create_library(folders, model=model, place=settings.place_given(library), device=device)
     else:
         found = settings.find_library(library, for_changes=True)
-        photos = Library.open(found.place, model=model or AUTO, device=device or chosen.device)
+        photos = Library.open(found.place, model or AUTO, device or chosen.device, chosen.precision)
     for added in photos.added:
         terminal.remark(f"added to the library: {terminal.readable(added)}")
     if view is None and photos.view == "tile":

@@ -18,7 +18,8 @@ from steersearch.views import terminal
 def open_library(option: str | None, *, photo: Path | None = None, for_changes: bool = False) -> Library:
     """The library found by `settings.find_library`; stderr names it if it may not be the intended one."""
     found = settings.find_library(option, photo=photo, for_changes=for_changes)
-    library = Library.open(found.place, device=read_settings().device)
+    chosen = read_settings()
+    library = Library.open(found.place, device=chosen.device, precision=chosen.precision)
     settings.remember_library(library.place)
     if found.is_fallback:
         remark = f"library: {terminal.readable(library.place)} ({found.reason})"
@@ -59,9 +60,9 @@ def create_library(
     """As `Library.create`; for a library without a model, the settings give it if no option does."""
     chosen = read_settings()
     device = device or chosen.device
-    library = Library.create(folders, model or AUTO, place, device)
+    library = Library.create(folders, model or AUTO, place, device, chosen.precision)
     if model is None and library.model == AUTO:
-        return Library.create(folders, chosen.model, place, device)
+        return Library.create(folders, chosen.model, place, device, chosen.precision)
     return library
 
 

@@ -56,10 +56,9 @@ def command(
     Example:
       steersearch mcp
     """
-    server = tools(
-        Shelf([Library.open(one).place for one in library or ()], device or read_settings().device),
-        allow_index=allow_index,
-    )
+    places, chosen = [Library.open(one).place for one in library or ()], read_settings()
+    shelf = Shelf(places, device or chosen.device, chosen.precision)
+    server = tools(shelf, allow_index=allow_index)
     if not http:
         server.run("stdio")
         return

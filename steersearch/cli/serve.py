@@ -78,14 +78,15 @@ def command(
     """
     refuse_address(engine, ray_address)
     places = [_place(one) for one in library or ()]
-    device = device or read_settings().device
+    chosen = read_settings()
+    device = device or chosen.device
     steering: AbstractContextManager[Steering] = nullcontext(LocalEngine())
     if engine == "ray":
         steering = Fleet(ray_address, uses_gpu=device != "cpu")
     access = Access.of(host, *(name or ()), token=os.environ.get(TOKEN_VARIABLE))
     with ExitStack() as stack:
         listening = stack.enter_context(listen(host, port))
-        shelf = Shelf(places, device, stack.enter_context(steering))
+        shelf = Shelf(places, device, chosen.precision, stack.enter_context(steering))
         sockets = [listening]
         try:
             sockets.append(stack.enter_context(server_socket.listening()))

@@ -27,16 +27,20 @@ class Shelf:
     """
 
     def __init__(
-        self, places: Sequence[Path] = (), device: str = AUTO, steered_by: Steering | None = None
+        self,
+        places: Sequence[Path] = (),
+        device: str = AUTO,
+        precision: str = AUTO,
+        steered_by: Steering | None = None,
     ) -> None:
         self._given = [real_path(place) for place in places]
-        models = Models(device)
+        models = Models(device, precision)
 
         class Shared(Library):
             steering = steered_by or LocalEngine()
 
             @classmethod
-            def _provider(cls, device: str) -> Provider:
+            def _provider(cls, device: str, precision: str) -> Provider:
                 return models
 
         self._kind = Shared
