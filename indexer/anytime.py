@@ -273,6 +273,7 @@ class LikeliestFirst:
     def _run(self, lacking: Lacking, shortlist: Shortlist | None) -> tuple[int, int]:
         """Returns the numbers of contents that were steered, and that could not be read."""
         if self._folders.are_gone:
+            self._remarks.add("no photo can be read, the photo folder is gone")
             return 0, 0
         job = Job(
             folders=self._folders,

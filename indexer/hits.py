@@ -75,7 +75,7 @@ class Searched:
     doubt: why the model may well be wrong here; None where nothing is known against it.
     is_kept: whether what was steered for this search is kept for the next one.
     is_served: whether a running `serve` searched for this process.
-    remarks: on where photos were steered, if not where they should have been.
+    remarks: on where photos were steered, if not where they should have been, and why none could be.
     is_unfinished: whether the last run of `index` has not ended, so that the library may lack photos of its folders.
     """
 

@@ -355,7 +355,14 @@ class Search:
     def _guessed(self, steered: Steered, k: int) -> Hits:
         """Hits by regions alone: their score is how well these match, and nothing is known of the steered photo."""
         searched = Searched(
-            self._read(), 0, steered.missing, Method.regions, **self._several, doubt=self._doubt
+            self._read(),
+            0,
+            steered.missing,
+            Method.regions,
+            unreadable=steered.unreadable,
+            remarks=tuple(sorted(steered.remarks)),
+            **self._several,
+            doubt=self._doubt,
         )
         hits = (
             Hit(

@@ -654,9 +654,12 @@ def test_a_focus_that_was_not_indexed_is_guessed_where_the_photos_are_gone(run: 
     hits = [json.loads(line) for line in done.out.splitlines()]
     assert len(hits) == 6
     assert {(hit["exact"], hit["z"]) for hit in hits} == {(False, None)}
-    assert "a guess by regions alone, none of 6 photos compared under this focus, by " in done.err
+    why = "no photo can be read, the photo folder is gone"
+    assert hits[0]["remarks"] == [why]
+    said = f"a guess by regions alone, none of 6 photos compared under this focus; {why}"
+    assert f"{said}, by " in done.err
     page = Path("page.html").read_text("utf-8")
-    assert "a guess by regions alone, none of 6 photos compared under this focus; 6 of 6 photos shown" in page
+    assert f"{said}; 6 of 6 photos shown" in page
     assert 'class="heat' not in page
     assert run("query", "--include-query", "elsewhere.jpg", "--focus", "teapot").code == 0
 

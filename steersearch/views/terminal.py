@@ -372,6 +372,7 @@ def _searched_fields(searched: Searched) -> dict[str, Any]:
         "compared": searched.compared,
         "of": searched.of,
         **({"undated": searched.undated} if searched.undated else {}),
+        **({"unreadable": searched.unreadable} if searched.unreadable else {}),
         **({} if searched.is_kept else {"kept": False}),
         **({"served": True} if searched.is_served else {}),
         **({"remarks": list(searched.remarks)} if searched.remarks else {}),
