@@ -181,8 +181,9 @@ class _Crew:
         self._said: set[str] = set()
         self._deaths_at_start = 0
         self._alive_at = time.monotonic()
+        # On the node of this process: elsewhere it could be lost with its node, and copies be computed twice.
         here = ray.util.scheduling_strategies.NodeAffinitySchedulingStrategy(
-            ray.get_runtime_context().get_node_id(), soft=True
+            ray.get_runtime_context().get_node_id(), soft=False
         )
         register = ray.remote(_Register).options(
             num_cpus=0, max_restarts=-1, max_task_retries=-1, scheduling_strategy=here

@@ -4,13 +4,16 @@ from __future__ import annotations
 
 import json
 import logging
+import threading
 import urllib.request
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
+from typing import Any
 
 import pytest
 from moto import settings
 from moto.backends import get_backend
+from moto.s3.responses import S3Response
 from moto.server import ThreadedMotoServer
 
 from steersearch.core.objects import ObjectPath, store_of
@@ -22,12 +25,26 @@ KEYS = {
 }
 
 
+_writing = threading.RLock()
+
+
+def _in_turn(write: Callable[..., Any]) -> Callable[..., Any]:
+    def locked(*given: Any) -> Any:
+        with _writing:
+            return write(*given)
+
+    return locked
+
+
 class Emulator:
     """The server; `stop` cuts it off."""
 
     def __init__(self, monkeypatch: pytest.MonkeyPatch) -> None:
         self._monkeypatch = monkeypatch
         logging.getLogger("werkzeug").setLevel(logging.ERROR)
+        # moto looks whether the condition of a write holds, then writes; of two at once both may do so, unlike on S3
+        for name in ("put_object", "delete_object"):
+            monkeypatch.setattr(S3Response, name, _in_turn(getattr(S3Response, name)))
         get_backend("iam").reset()
         get_backend("s3").reset()  # what another test has stored in this process
         self._server = ThreadedMotoServer("127.0.0.1", 0, verbose=False)
