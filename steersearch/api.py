@@ -7,8 +7,9 @@ import threading
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from functools import partial
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, get_args
 
+from steersearch.config import Precision
 from steersearch.core.errors import ArgumentError
 from steersearch.core.files import as_path
 from steersearch.core.learned import Learned, learned_by
@@ -23,7 +24,6 @@ from steersearch.views import notebook
 if TYPE_CHECKING:
     from steersearch.core.predictor import Predictor
 
-PRECISIONS = (AUTO, "float32", "bfloat16")
 __all__ = ["AUTO", "Hit", "Hits", "Library", "Models", "full_name", "load_embedder", "load_model"]
 
 
@@ -119,8 +119,8 @@ def load_model(model: str, device: str, precision: str = AUTO) -> Predictor:
 
     Raises ArgumentError for a device that is not there and an unknown precision.
     """
-    if precision not in PRECISIONS:
-        raise ArgumentError("precision", precision, f"must be one of {', '.join(PRECISIONS)}")
+    if precision not in get_args(Precision):
+        raise ArgumentError("precision", precision, f"must be one of {', '.join(get_args(Precision))}")
     import torch
 
     from steersearch.core.predictor import Predictor
