@@ -27,6 +27,7 @@ from steersearch.indexer.folders import Folders
 from steersearch.indexer.id_map import IdMap, Ids, rows_of
 from steersearch.indexer.library_scan import LibraryScan
 from steersearch.indexer.loader import BadFile, read_ahead
+from steersearch.indexer.long_table import Rows
 from steersearch.indexer.manifest import (
     PromptIndex,
     UnsteeredIndex,
@@ -156,7 +157,7 @@ class Build:
                 mark_unfinished(self._place, self._name, self._unseen)
         self._read_and_embed(paths)
         self._remove_vanished()
-        del self._known, self._contents, self._store  # some 130 bytes a file; the snapshots need as much
+        del self._known, self._contents, self._store
         with self._writing():
             for target in self._targets:
                 write_prompt_index(self._place, target)
@@ -211,10 +212,10 @@ class Build:
             if skip.path not in self._scan.unlisted and not self._scan.files.has(skip.path):
                 self._record(FileRecord(skip.path, "", 0, 0, reason=skip.reason))
         files = self._scan.files
-        to_read = [part.start + np.flatnonzero(~self._are_settled(part)) for part in files.parts()]
+        to_read = [part[~self._are_settled(part)] for part in files.parts()]
         return files.paths(np.concatenate([np.empty(0, np.int64), *to_read]))
 
-    def _are_settled(self, part: slice) -> npt.NDArray[np.bool_]:
+    def _are_settled(self, part: Rows) -> npt.NDArray[np.bool_]:
         """(n,) Whether nothing is to be read of each of these files; counts them. Where a file could not be read (its
         image_id is ""), it is tried again."""
         files, known = self._scan.files, self._known
@@ -222,9 +223,8 @@ class Build:
         settled: npt.NDArray[np.bool_] = rows >= 0
         rows = np.maximum(rows, 0)
         if settled.any():
-            settled &= (files.sizes[part] == known.sizes[rows]) & (
-                files.mtimes_ns[part] == known.mtimes_ns[rows]
-            )
+            for now, before in zip(files.states(part), known.states(rows), strict=True):
+                settled &= now == before
         self._unseen += int((~settled).sum())
         if settled.any():
             image_ids = known.image_ids(rows)
@@ -399,8 +399,8 @@ class Build:
 
         def vanished() -> Iterator[FileRecord]:
             for part in self._known.parts():
-                for row in part.start + np.flatnonzero(self._scan.files.rows_of(self._known, part) < 0):
-                    file = self._known[int(row)]
+                for row in part[self._scan.files.rows_of(self._known, part) < 0].tolist():
+                    file = self._known[row]
                     if file.path not in unusable and not self._scan.is_unseen(file.path):
                         gone.count(file.image_id)
                         yield file

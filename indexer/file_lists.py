@@ -1,4 +1,4 @@
-"""Lists of files as columns sorted by path: some 100 bytes a file instead of 400 or more as objects.
+"""Lists of files as tables sorted by path, of which long ones lie on disk.
 
 Paths are kept in their stored form, see `schema.to_stored`, and compared by its bytes.
 """
@@ -16,11 +16,9 @@ import numpy.typing as npt
 import pyarrow as pa
 
 from steersearch.indexer.id_map import Ids, sorted_ids
+from steersearch.indexer.long_table import PART, LongTable, Rows, parts_of
 from steersearch.indexer.schema import FileRecord, from_stored, mask_of, numbers, paths_in, to_stored
 
-Rows = npt.NDArray[np.int64]
-
-PART = 1 << 14  # files that are looked at together
 _FOUND = pa.schema({"path": pa.large_string(), "size": pa.int64(), "mtime_ns": pa.int64()})
 _KNOWN = pa.schema(
     [*_FOUND, ("image_id", pa.large_string()), ("reason", pa.large_string()), ("is_dated", pa.bool_())]
@@ -41,22 +39,12 @@ class FoundFile:
 
 
 class _Files:
-    """parts: pyarrow.Tables of this schema, with the columns of _FOUND, in any order; emptied, so that there is never a
-    second copy of more than one column."""
+    """parts: pyarrow.Tables of this schema, with the columns of _FOUND, in any order. Raises OutputError if a long list
+    cannot be written to a temporary file."""
 
-    def __init__(self, schema: Any, parts: list[Any]) -> None:
-        import pyarrow.compute as compute
-
-        table = pa.concat_tables([schema.empty_table(), *parts])
-        parts.clear()
-        order = compute.sort_indices(table.column("path"))
-        self._columns = dict[str, Any]()
-        for name in schema.names:
-            self._columns[name] = table.column(name).take(order).combine_chunks()
-            table = table.drop_columns(name)
-        self._paths = self._columns["path"]
-        self.sizes: Rows = numbers(self._columns["size"], np.int64)
-        self.mtimes_ns: Rows = numbers(self._columns["mtime_ns"], np.int64)
+    def __init__(self, schema: Any, parts: Iterable[Any]) -> None:
+        self._table = LongTable(schema, parts).sorted_by("path")
+        self._paths = self._table.table.column("path")
 
     def __len__(self) -> int:
         return len(self._paths)
@@ -73,15 +61,20 @@ class _Files:
     def has(self, path: str) -> bool:
         return self.row(path) is not None
 
-    def parts(self) -> Iterator[slice]:
+    def parts(self) -> Iterator[Rows]:
         """All rows, some at a time."""
-        return (slice(start, start + PART) for start in range(0, len(self), PART))
+        return (np.arange(part.start, min(part.stop, len(self))) for part in parts_of(len(self)))
 
-    def rows_of(self, others: _Files, part: slice) -> Rows:
+    def states(self, rows: Rows) -> tuple[Rows, Rows]:
+        """(n,) The sizes in bytes of these files, and their mtime_ns."""
+        found = self._table.rows(rows, ["size", "mtime_ns"])
+        return numbers(found.column("size"), np.int64), numbers(found.column("mtime_ns"), np.int64)
+
+    def rows_of(self, others: _Files, part: Rows) -> Rows:
         """(n,) Where the files of this part of others are; -1: not here."""
         import pyarrow.compute as compute
 
-        paths = others._paths[part]
+        paths = others._paths[int(part[0]) : int(part[-1]) + 1]
         if not len(self):
             return np.full(len(paths), -1)
         first = bisect_left(range(len(self)), paths[0].as_py(), key=self._stored)
@@ -99,17 +92,23 @@ class FoundFiles(_Files, Sequence[FoundFile]):
 
     @classmethod
     def of(cls, files: Iterable[FoundFile] = ()) -> Self:
-        remaining, parts = iter(files), []
-        while some := list(islice(remaining, PART)):
-            columns = [[to_stored(f.path) for f in some], [f.size for f in some], [f.mtime_ns for f in some]]
-            arrays = [pa.array(c, kind) for c, kind in zip(columns, _FOUND.types, strict=True)]
-            parts.append(pa.table(arrays, schema=_FOUND))
-        return cls(_FOUND, parts)
+        def parts() -> Iterator[Any]:
+            remaining = iter(files)
+            while some := list(islice(remaining, PART)):
+                columns = [
+                    [to_stored(f.path) for f in some],
+                    [f.size for f in some],
+                    [f.mtime_ns for f in some],
+                ]
+                arrays = [pa.array(c, kind) for c, kind in zip(columns, _FOUND.types, strict=True)]
+                yield pa.table(arrays, schema=_FOUND)
+
+        return cls(_FOUND, parts())
 
     @classmethod
     def joined(cls, lists: Sequence[FoundFiles]) -> FoundFiles:
         """All files of several lists."""
-        return lists[0] if len(lists) == 1 else cls(_FOUND, [pa.table(one._columns) for one in lists])
+        return lists[0] if len(lists) == 1 else cls(_FOUND, [one._table.table for one in lists])
 
     def below(self, prefix: str) -> FoundFiles:
         """The same files with paths that begin with `prefix`."""
@@ -118,8 +117,13 @@ class FoundFiles(_Files, Sequence[FoundFile]):
         if not prefix:
             return self
         first, nothing = (pa.scalar(text, pa.large_string()) for text in (prefix, ""))
-        paths = compute.binary_join_element_wise(first, self._paths, nothing)
-        return FoundFiles(_FOUND, [pa.table({**self._columns, "path": paths})])
+
+        def parts() -> Iterator[Any]:
+            for batch in self._table.table.to_batches():
+                paths = compute.binary_join_element_wise(first, batch.column("path"), nothing)
+                yield pa.table([paths, *batch.columns[1:]], schema=_FOUND)
+
+        return FoundFiles(_FOUND, parts())
 
     @overload
     def __getitem__(self, row: int) -> FoundFile: ...
@@ -128,18 +132,18 @@ class FoundFiles(_Files, Sequence[FoundFile]):
     def __getitem__(self, row: int | slice) -> FoundFile | list[FoundFile]:
         if isinstance(row, slice):
             return [self[one] for one in range(*row.indices(len(self)))]
-        return FoundFile(self.path(row), int(self.sizes[row]), int(self.mtimes_ns[row]))
+        return FoundFile(**self._table.row(row, _FOUND.names) | {"path": self.path(row)})
 
     def paths(self, rows: Rows) -> Paths:
         """The paths of some of them."""
-        return Paths(self._paths, rows)
+        return Paths(self._table, rows)
 
 
 class Paths(Sequence[str]):
     """Some of the paths of a list, decoded as they are asked for."""
 
-    def __init__(self, stored: Any, rows: Rows) -> None:
-        self._stored, self._rows = stored, rows
+    def __init__(self, files: LongTable, rows: Rows) -> None:
+        self._files, self._rows = files, rows
 
     def __len__(self) -> int:
         return len(self._rows)
@@ -150,8 +154,8 @@ class Paths(Sequence[str]):
     def __getitem__(self, row: slice) -> list[str]: ...
     def __getitem__(self, row: int | slice) -> str | list[str]:
         if isinstance(row, slice):
-            return paths_in(self._stored.take(pa.array(self._rows[row])))
-        return from_stored(self._stored[self._rows[row]].as_py())
+            return paths_in(self._files.rows(self._rows[row], ["path"]).column("path"))
+        return from_stored(self._files.table.column("path")[int(self._rows[row])].as_py())
 
     def __iter__(self) -> Iterator[str]:
         for start in range(0, len(self), PART):
@@ -164,12 +168,11 @@ class KnownFiles(_Files, Sequence[FileRecord]):
     is_dated: (n,) whether their date was read, see `FileRecord`.
     """
 
-    def __init__(self, parts: list[Any]) -> None:
-        """parts: see `part_of`; emptied."""
+    def __init__(self, parts: Iterable[Any]) -> None:
+        """parts: see `part_of`."""
         super().__init__(_KNOWN, parts)
-        self._ids, self._reasons = self._columns["image_id"], self._columns["reason"]
-        self.is_bad: npt.NDArray[np.bool_] = mask_of(self._reasons.is_valid())
-        self.is_dated: npt.NDArray[np.bool_] = mask_of(self._columns["is_dated"])
+        self.is_bad: npt.NDArray[np.bool_] = mask_of(self._table.table.column("reason").is_valid())
+        self.is_dated: npt.NDArray[np.bool_] = mask_of(self._table.table.column("is_dated"))
 
     @staticmethod
     def part_of(rows: Any) -> Any:
@@ -184,9 +187,7 @@ class KnownFiles(_Files, Sequence[FileRecord]):
     def __getitem__(self, row: int | slice) -> FileRecord | list[FileRecord]:
         if isinstance(row, slice):
             return [self[one] for one in range(*row.indices(len(self)))]
-        reason = self._reasons[row].as_py()
-        size, mtime_ns = int(self.sizes[row]), int(self.mtimes_ns[row])
-        return FileRecord(self.path(row), self._ids[row].as_py(), size, mtime_ns, reason=reason)
+        return FileRecord(self.path(row), **self._table.row(row, ["image_id", "size", "mtime_ns", "reason"]))
 
     def get(self, path: str) -> FileRecord | None:
         """The file at this path, if it is known."""
@@ -195,7 +196,7 @@ class KnownFiles(_Files, Sequence[FileRecord]):
 
     def image_ids(self, rows: Rows) -> Ids:
         """(n,) The contents of these rows."""
-        return np.array(self._ids.take(pa.array(rows)).to_pylist(), dtype="S")
+        return np.array(self._table.rows(rows, ["image_id"]).column("image_id").to_pylist(), dtype="S")
 
     @property
     def usable(self) -> Ids:

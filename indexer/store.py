@@ -23,6 +23,7 @@ from steersearch.core.images.dates import CaptureDate, file_dates
 from steersearch.indexer.database import FOLDER, Database, commits, versions
 from steersearch.indexer.file_lists import KnownFiles
 from steersearch.indexer.id_map import Ids, are_first, rows_of, sorted_ids
+from steersearch.indexer.long_table import LongTable, Rows
 from steersearch.indexer.manifest import ROWS_CHECKED_SINCE, read_library
 from steersearch.indexer.schema import (
     CHECKSUM,
@@ -60,7 +61,6 @@ from steersearch.indexer.schema import (
 from steersearch.indexer.table_keys import TableKeys, hashes_of
 
 Floats = npt.NDArray[np.float32]
-Rows = npt.NDArray[np.int64]
 T = TypeVar("T")
 
 FILTER_LENGTH = 500  # keys per SQL filter
@@ -68,6 +68,7 @@ _BATCH = 2048  # rows that are read at once: of vectors some megabytes, and 16 o
 _ROW_ID = "_rowid"  # LanceDB's
 _VECTOR = ("image_id", "embedding", "heatmap", PRESENCE)
 _PHOTO = (*PHOTO_COLUMNS, "status", "reason", CHECKSUM, DATE_CHECKSUM)
+_PLACES = pa.schema({"path": pa.string(), "row": pa.int64(), "content": pa.int64()})
 _NOWHERE, _DAMAGED = -(2**63), -(2**63) + 1  # instead of the place of a vector
 _UNIT = 1e-2  # how far a length of float16 may be from 1
 
@@ -195,7 +196,7 @@ class Store:
         def inside(rows: Any) -> Any:
             return KnownFiles.part_of(rows.filter(pa.array(~are_outside(rows.column("path")))))
 
-        return KnownFiles(self._parts(IMAGES, columns, inside))
+        return self._read(IMAGES, columns, lambda parts: KnownFiles(map(inside, parts)))
 
     def contents(self) -> tuple[Any, int]:
         """image_id of every usable file, an Arrow column, and how many others there are."""
@@ -208,9 +209,11 @@ class Store:
 
     def photos(self) -> Any:
         """The usable photos: a pyarrow.Table of PHOTO_COLUMNS."""
-        return pa.concat_tables(
-            self._parts(IMAGES, _PHOTO, lambda rows: self._usable(rows)[0].select(PHOTO_COLUMNS))
-        )
+
+        def usable(parts: Iterator[Any]) -> Any:
+            return pa.concat_tables([self._usable(rows)[0].select(PHOTO_COLUMNS) for rows in parts])
+
+        return self._read(IMAGES, _PHOTO, usable)
 
     def records(self, image_ids: Iterable[str]) -> dict[str, FileRecord]:
         """For each of these contents that is in `images` as a usable photo, one of its rows."""
@@ -321,7 +324,7 @@ class Store:
         return self._contents(unsteered_table(key))
 
     def _contents(self, name: str) -> Ids:
-        return sorted_ids(np.concatenate(self._parts(name, ["image_id"], ids_of)))
+        return sorted_ids(self._read(name, ["image_id"], lambda parts: np.concatenate([*map(ids_of, parts)])))
 
     def write_unsteered(self, key: str, vectors: Sequence[UnsteeredVector]) -> None:
         """Insert unsteered features; a content that has some keeps them."""
@@ -439,15 +442,18 @@ class Store:
     def _usable_photos(self, images: Any, ids: Ids) -> tuple[Rows, Rows, int]:
         """The usable photos, sorted by path: LanceDB's row ids, and where `ids` has their contents, -1: nowhere. And
         how many rows are damaged."""
-        paths, row_ids, contents, damaged = [], [np.empty(0, np.int64)], [np.empty(0, np.int64)], 0
-        for rows in self._batches_on(IMAGES, images, [*_PHOTO, _ROW_ID]):
-            photos, damaged_here = self._usable(rows)
-            damaged += damaged_here
-            paths += photos.column("path").chunks
-            row_ids.append(_row_ids(photos))
-            contents.append(rows_of(ids, ids_of(photos)))
-        order = _order(pa.chunked_array(paths, pa.string()))
-        return np.concatenate(row_ids)[order], np.concatenate(contents)[order], damaged
+        damaged = 0
+
+        def parts() -> Iterator[Any]:
+            nonlocal damaged
+            for rows in self._batches_on(IMAGES, images, [*_PHOTO, _ROW_ID]):
+                photos, damaged_here = self._usable(rows)
+                damaged += damaged_here
+                places = integers(_row_ids(photos)), integers(rows_of(ids, ids_of(photos)))
+                yield pa.table([photos.column("path"), *places], schema=_PLACES)
+
+        found = LongTable(_PLACES, parts()).sorted_by("path").table
+        return numbers(found.column("row"), np.int64), numbers(found.column("content"), np.int64), damaged
 
     def _usable(self, rows: Any) -> tuple[Any, int]:
         """Of rows with the columns _PHOTO those of usable photos, and how many are damaged."""
@@ -542,17 +548,15 @@ class Store:
 
     def _rows(self, name: str, columns: Sequence[str], where: str | None = None) -> Any:
         """Columns of a table; nulls for columns that its schema lacks, no rows without a table."""
-        return pa.concat_tables(self._parts(name, columns, lambda rows: rows, where))
+        return self._read(name, columns, lambda parts: pa.concat_tables([*parts]), where)
 
-    def _parts(
-        self, name: str, columns: Sequence[str], take: Callable[[Any], T], where: str | None = None
-    ) -> list[T]:
-        """As `_rows`, what `take` makes of some rows at a time; at least of an empty table."""
+    def _read(
+        self, name: str, columns: Sequence[str], use: Callable[[Iterator[Any]], T], where: str | None = None
+    ) -> T:
+        """As `_rows`, what `use` makes of some rows at a time; at least of an empty table."""
         if not self._database.has(name):  # of a run that ended early
-            return [take(_filled(table_schema(name, 0).empty_table(), columns))]
-        return self._database.read(
-            name, lambda table: [take(rows) for rows in self._batches(table, columns, where)]
-        )
+            return use(iter([_filled(table_schema(name, 0).empty_table(), columns)]))
+        return self._database.read(name, lambda table: use(self._batches(table, columns, where)))
 
     def _batches_on(self, name: str, table: Any, columns: Sequence[str]) -> Iterator[Any]:
         """As `_batches`, for `Database.read_several`; nothing of a table that does not exist."""
@@ -610,13 +614,6 @@ def _first_of(ids: Ids) -> tuple[Ids, Rows]:
     ids = ids[order]
     is_first = are_first(ids)
     return (ids, order) if is_first.all() else (ids[is_first], order[is_first])
-
-
-def _order(column: Any) -> Rows:
-    """(n,) The rows in the order of their values."""
-    import pyarrow.compute as compute
-
-    return numbers(compute.sort_indices(column), np.uint64).astype(np.int64)
 
 
 def _slices(count: int) -> Iterator[slice]:

@@ -2,12 +2,13 @@ from __future__ import annotations
 
 import os
 
+import numpy as np
 import pyarrow as pa
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from steersearch.indexer import file_lists
+from steersearch.indexer import file_lists, long_table
 from steersearch.indexer.file_lists import FoundFile, FoundFiles, KnownFiles
 from steersearch.indexer.schema import FileRecord, to_stored
 
@@ -40,12 +41,14 @@ def known_of(files: dict[str, int]) -> KnownFiles:
     return KnownFiles([KnownFiles.part_of(pa.table(columns))] if files else [])
 
 
-@given(FILES, FILES, st.integers(1, 3))
+@given(FILES, FILES, st.integers(1, 3), st.sampled_from([0, 100]))
 def test_each_file_is_found_in_the_other_list_whatever_bytes_its_name_has(
-    here: dict[str, int], there: dict[str, int], together: int
+    here: dict[str, int], there: dict[str, int], together: int, in_memory: int
 ) -> None:
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(file_lists, "PART", together)
+        for module in (file_lists, long_table):
+            patch.setattr(module, "PART", together)
+        patch.setattr(long_table, "IN_MEMORY", in_memory)
         found, known = found_of(here), known_of(there)
         assert {f.path: f.mtime_ns for f in found} == here
         assert {f.path: f.mtime_ns for f in known} == there
@@ -68,7 +71,7 @@ def test_each_file_is_found_in_the_other_list_whatever_bytes_its_name_has(
 
 def test_paths_are_decoded_as_they_are_asked_for() -> None:
     found = found_of(dict.fromkeys(NAMES, 1))
-    rows = found.rows_of(found, slice(0, 8))[::2]
+    rows = found.rows_of(found, np.arange(8))[::2]
     paths = found.paths(rows)
     expected = [found.path(row) for row in (0, 2, 4, 6)]
     assert (list(paths), paths[1:3], paths[3], len(paths)) == (expected, expected[1:3], expected[3], 4)

@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from contextlib import suppress
 from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
 
 from steersearch.core.errors import ArgumentError, LibraryPlaceError
-from steersearch.indexer.care.tables import Tables, contents_of
+from steersearch.indexer.care.tables import Tables
 from steersearch.indexer.database import FOLDER
 from steersearch.indexer.id_map import rows_of
 from steersearch.indexer.locks import LOCKS
@@ -17,6 +21,7 @@ from steersearch.indexer.scan import PATTERNS_FILE
 from steersearch.indexer.schema import IMAGES, THUMBNAILS, prompt_table, unsteered_table
 from steersearch.indexer.shards import SHARDS
 from steersearch.indexer.snapshot import SNAPSHOTS, remove_snapshot
+from steersearch.indexer.table_keys import Hashes, hashes_of
 from steersearch.indexer.unfinished import UNFINISHED
 from steersearch.indexer.writers import alone
 
@@ -75,10 +80,24 @@ def _drop_removed(place: Path, names: Sequence[str]) -> int:
     tables, dropped = Tables(place), 0
     if IMAGES not in tables.names():
         return 0
-    present = tables.inspect(IMAGES, ["image_id"], contents_of)
+    present = tables.inspect(IMAGES, ["image_id"], _hashes)
+
+    def gone(batches: Iterable[Any]) -> list[str]:
+        found = list[str]()
+        for batch in batches:
+            image_ids = batch.column("image_id")
+            found += image_ids.filter(pa.array(rows_of(present, hashes_of(image_ids)) < 0)).to_pylist()
+        return found
+
     for name in names:
-        there = tables.inspect(name, ["image_id"], contents_of)
-        gone = there[rows_of(present, there) < 0].astype(str).tolist()
-        tables.drop_rows(name, "image_id", gone)
-        dropped += len(gone)
+        found = tables.inspect(name, ["image_id"], gone)
+        tables.drop_rows(name, "image_id", found)
+        dropped += len(found)
     return dropped
+
+
+def _hashes(batches: Iterable[Any]) -> Hashes:
+    """Of the contents of these rows, sorted."""
+    return np.unique(
+        np.concatenate([np.empty(0, np.int64), *(hashes_of(b.column("image_id")) for b in batches)])
+    )
