@@ -36,7 +36,7 @@ T = TypeVar("T")
 _ROW = "row number"
 FOLDER = "lance"  # of the tables, within a library
 # Bytes of what LanceDB remembers of files and versions: a long run would add up to 1 GB.
-_CACHED = 2**24
+_CACHED = 2**21
 # What it reads ahead, in bytes and files, and the rows that it copies at once, unless a user's environment says: by
 # itself 2 GiB, 4 and 8,192, which is what `optimize` would take of rows of a few kB.
 _READ_AHEAD = {

@@ -68,7 +68,8 @@ _BATCH = 2048  # rows that are read at once: of vectors some megabytes, and 16 o
 _ROW_ID = "_rowid"  # LanceDB's
 _VECTOR = ("image_id", "embedding", "heatmap", PRESENCE)
 _PHOTO = (*PHOTO_COLUMNS, "status", "reason", CHECKSUM, DATE_CHECKSUM)
-_PLACES = pa.schema({"path": pa.string(), "row": pa.int64(), "content": pa.int64()})
+# A photo: its row id, and where its vector is, see `Store._places`, or its content.
+_PLACES = pa.schema({"path": pa.string(), "row": pa.int64(), "place": pa.int64()})
 _NOWHERE, _DAMAGED = -(2**63), -(2**63) + 1  # instead of the place of a vector
 _UNIT = 1e-2  # how far a length of float16 may be from 1
 
@@ -347,14 +348,20 @@ class Store:
                     yield rows.filter(pa.array(is_good & self._is_sound(name, rows, [CHECKSUM])))
 
             ids, first = _first_of(np.concatenate([np.empty(0, "S"), *map(ids_of, parts())]))
-            row_ids, contents, _ = self._usable_photos(images, ids)
-            rows = np.append(first, -1)[contents]
+            first = np.append(first, -1)
+            placed = (
+                _with_places(photos, first[rows_of(ids, ids_of(photos))])
+                for photos, _ in self._usable_photos(images)
+            )
+            found = LongTable(_PLACES, placed).sorted_by("path")
+            rows = np.concatenate([np.empty(0, np.int64), *(place for _, place in _places_in(found))])
             used, rows[rows >= 0] = np.unique(rows[rows >= 0], return_inverse=True)
 
             def photos() -> Iterator[Any]:
-                for some in _slices(len(rows)):
-                    part = self._rows_at(IMAGES, images, photos_schema(), row_ids[some])
-                    yield part.append_column("row", integers(rows[some])).cast(unsteered_gallery_schema())
+                for number, (row_ids, _) in enumerate(_places_in(found)):
+                    part = self._rows_at(IMAGES, images, photos_schema(), row_ids)
+                    here = integers(rows[number * _BATCH :][: len(part)])
+                    yield part.append_column("row", here).cast(unsteered_gallery_schema())
 
             def used_parts() -> Iterator[UnsteeredPart]:
                 first = 0
@@ -396,34 +403,27 @@ class Store:
         def read(images: Any, table: Any) -> T:
             dim = len(unkept[0].embedding) if unkept else 0 if table is None else _dim(table)
             new = pa.Table.from_pylist(_vector_rows(unkept), schema=prompt_schema(dim))
-            ids, places = self._places(name, table, new)
-            row_ids, contents, damaged_rows = self._usable_photos(images, ids)
-            place = np.append(places, _NOWHERE)[contents]
-            del ids, places, contents
-            has_vector, num_photos = place > _DAMAGED, len(place)
-            damaged = damaged_rows + int((place == _DAMAGED).sum())
-            row_ids, place = row_ids[has_vector], place[has_vector]
+            found, missing, damaged = self._photos_with_vectors(images, *self._places(name, table, new))
 
             def parts(columns: Sequence[str]) -> Iterator[Any]:
                 of_photos = pa.schema([field for field in photos_schema() if field.name in columns])
                 others = set(columns) - set(PHOTO_COLUMNS)
                 of_vectors = pa.schema([field for field in prompt_schema(dim) if field.name in others])
-                for some in _slices(len(place)):
-                    photos = self._rows_at(IMAGES, images, of_photos, row_ids[some])
-                    vectors = self._vectors(name, table, of_vectors, place[some], new)
+                for row_ids, place in _places_in(found):
+                    photos = self._rows_at(IMAGES, images, of_photos, row_ids)
+                    vectors = self._vectors(name, table, of_vectors, place, new)
                     yield pa.table(
                         [(photos if c in of_photos.names else vectors).column(c) for c in columns],
                         names=list(columns),
                     )
 
-            missing = num_photos + damaged_rows - len(place)
-            return use(GalleryParts(len(place), missing, damaged, parts))
+            return use(GalleryParts(len(found), missing, damaged, parts))
 
         return self._database.read_several((IMAGES, name), read)
 
     def _places(self, name: str, table: Any, new: Any) -> tuple[Ids, Rows]:
         """The contents of a prompt table and of `new`, sorted, and where their vectors are: LanceDB's row id, or
-        -1 - row of `new`, which go first; or _DAMAGED."""
+        -1 - row of `new`, which go first; or _DAMAGED. One place more at the end: _NOWHERE."""
         ids, damaged = [ids_of(new)], [np.empty(0, "S")]
         places = [-1 - np.arange(len(new))]
         for rows in self._batches_on(name, table, [*_VECTOR, CHECKSUM, _ROW_ID]):
@@ -437,23 +437,28 @@ class Store:
         all_ids = np.concatenate([*ids, *damaged])
         del ids, damaged
         contents, first = _first_of(all_ids)
-        return contents, np.concatenate(places)[first]
+        return contents, np.append(np.concatenate(places)[first], _NOWHERE)
 
-    def _usable_photos(self, images: Any, ids: Ids) -> tuple[Rows, Rows, int]:
-        """The usable photos, sorted by path: LanceDB's row ids, and where `ids` has their contents, -1: nowhere. And
-        how many rows are damaged."""
-        damaged = 0
+    def _photos_with_vectors(self, images: Any, ids: Ids, places: Rows) -> tuple[LongTable, int, int]:
+        """The usable photos that have a vector, as _PLACES, sorted by path; how many others there are, and how many of
+        these are damaged. ids, places: see `_places`."""
+        photos, damaged = 0, 0
 
         def parts() -> Iterator[Any]:
-            nonlocal damaged
-            for rows in self._batches_on(IMAGES, images, [*_PHOTO, _ROW_ID]):
-                photos, damaged_here = self._usable(rows)
-                damaged += damaged_here
-                places = integers(_row_ids(photos)), integers(rows_of(ids, ids_of(photos)))
-                yield pa.table([photos.column("path"), *places], schema=_PLACES)
+            nonlocal photos, damaged
+            for rows, damaged_rows in self._usable_photos(images):
+                of_rows = places[rows_of(ids, ids_of(rows))]
+                photos += len(rows) + damaged_rows
+                damaged += damaged_rows + int((of_rows == _DAMAGED).sum())
+                yield _with_places(rows, of_rows).filter(pa.array(of_rows > _DAMAGED))
 
-        found = LongTable(_PLACES, parts()).sorted_by("path").table
-        return numbers(found.column("row"), np.int64), numbers(found.column("content"), np.int64), damaged
+        found = LongTable(_PLACES, parts()).sorted_by("path")
+        return found, photos - len(found), damaged
+
+    def _usable_photos(self, images: Any) -> Iterator[tuple[Any, int]]:
+        """As `_usable`, all rows of the table of photos, some at a time, with their row ids."""
+        for rows in self._batches_on(IMAGES, images, [*_PHOTO, _ROW_ID]):
+            yield self._usable(rows)
 
     def _usable(self, rows: Any) -> tuple[Any, int]:
         """Of rows with the columns _PHOTO those of usable photos, and how many are damaged."""
@@ -616,9 +621,16 @@ def _first_of(ids: Ids) -> tuple[Ids, Rows]:
     return (ids, order) if is_first.all() else (ids[is_first], order[is_first])
 
 
-def _slices(count: int) -> Iterator[slice]:
-    """Of `count` rows some at a time; at least one."""
-    return (slice(start, start + _BATCH) for start in range(0, max(count, 1), _BATCH))
+def _with_places(photos: Any, places: Rows) -> Any:
+    """Rows of _PLACES."""
+    return pa.table([photos.column("path"), integers(_row_ids(photos)), integers(places)], schema=_PLACES)
+
+
+def _places_in(found: LongTable) -> Iterator[tuple[Rows, Rows]]:
+    """Row ids and places of a table of _PLACES, some at a time, at least once."""
+    for start in range(0, max(len(found), 1), _BATCH):
+        part = found.table.slice(start, _BATCH)
+        yield numbers(part.column("row"), np.int64), numbers(part.column("place"), np.int64)
 
 
 def _dim(table: Any) -> int:
