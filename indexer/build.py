@@ -24,6 +24,7 @@ from steersearch.indexer.contents import Contents, Target
 from steersearch.indexer.embedder import Embedder
 from steersearch.indexer.file_lists import Paths
 from steersearch.indexer.folders import Folders
+from steersearch.indexer.heap import trim
 from steersearch.indexer.id_map import IdMap, Ids, rows_of
 from steersearch.indexer.library_scan import LibraryScan
 from steersearch.indexer.loader import BadFile, read_ahead
@@ -381,6 +382,7 @@ class Build:
             self._store.write_images(records)
             self._store.write_images(self._rows_for_copies(copies))
             mark_shards(self._place, shards)
+        trim()
 
     def _rows_for_copies(self, copies: list[FileRecord]) -> list[FileRecord]:
         originals = self._store.records(file.image_id for file in copies)

@@ -5,7 +5,6 @@ Whatever changes or deletes files here needs the exclusive lock (`writers.alone`
 
 from __future__ import annotations
 
-import ctypes
 import io
 import warnings
 from collections import Counter
@@ -26,6 +25,7 @@ from steersearch.core.images.pillow import opened
 from steersearch.core.objects import ObjectPath
 from steersearch.indexer.checksums import REPAIRED, damaged_files, seal
 from steersearch.indexer.database import Database
+from steersearch.indexer.heap import freed_at_once
 from steersearch.indexer.id_map import Ids, sorted_ids
 from steersearch.indexer.leases import kept_versions
 from steersearch.indexer.place import delete_inside, is_panic, move_inside, set_aside, writing_to
@@ -60,22 +60,6 @@ T = TypeVar("T")
 
 _BATCH = 512  # rows; of thumbnails some megabytes
 _COPIED = 3  # batches
-_MMAP_THRESHOLD = -3  # a parameter of glibc's malloc
-
-
-@contextmanager
-def _freed_at_once() -> Iterator[None]:
-    """Meanwhile glibc gives blocks of 1 MB and more back to the system when they are freed. Else it keeps ever more of
-    what LanceDB's threads take by turns: a sixth of the bytes that a table has."""
-    mallopt = getattr(ctypes.CDLL(None), "mallopt", None)  # other C libraries have none
-    if mallopt is None:
-        yield
-        return
-    mallopt(_MMAP_THRESHOLD, 2**20)
-    try:
-        yield
-    finally:
-        mallopt(_MMAP_THRESHOLD, 2**25)  # which it becomes by itself in a process that frees large blocks
 
 
 class Tables:
@@ -124,7 +108,7 @@ class Tables:
                 name, lambda table: table.merge_insert(key).when_matched_update_all().execute(rows)
             )
 
-    @_freed_at_once()
+    @freed_at_once()
     def move_thumbnails(self) -> None:
         """Copy what the table of photos of schema 6 has of thumbnails to their own, and write that of photos without.
 
@@ -183,7 +167,7 @@ class Tables:
         """See `checksums.damaged_files`."""
         return damaged_files(self._database.folder(name))
 
-    @_freed_at_once()
+    @freed_at_once()
     def rebuild(self, name: str, dim: int, kept: Sequence[Any], *, keep_rows: bool) -> None:
         """Rebuild a table from its intact rows, one per key, and from rows of `kept` with other keys; set the old
         one aside.
@@ -223,7 +207,7 @@ class Tables:
             new = rows.take(sorted(once.values())).select(schema.names).cast(schema)
             self._database.change(name, partial(_add, rows=new))
 
-    @_freed_at_once()
+    @freed_at_once()
     def compact(self, name: str) -> None:
         """Merge a table's files into few; delete older versions and what killed writers left.
 
