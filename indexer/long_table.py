@@ -93,5 +93,5 @@ def _mapped(schema: Any, parts: Iterable[Any]) -> Any:
         if of_parts:
             raise of_parts[0] from None
         reason = f"{error.strerror or error}; set TMPDIR to a folder with space for temporary files"
-        raise OutputError(tempfile.gettempdir(), reason) from error
+        raise OutputError(tempfile.tempdir or "a temporary file", reason) from error
     return pa.ipc.open_file(pa.py_buffer(content)).read_all()

@@ -1,10 +1,11 @@
 from __future__ import annotations
 
+import errno
 import os
 import tempfile
 from collections.abc import Iterator
 from functools import partial
-from typing import Any
+from typing import Any, NoReturn
 
 import numpy as np
 import pyarrow as pa
@@ -67,6 +68,17 @@ def test_a_full_disk_is_named_with_the_way_out(monkeypatch: pytest.MonkeyPatch) 
     for rows in (1, 10**5):
         with pytest.raises(OutputError, match="No space left on device; set TMPDIR"):
             LongTable(SCHEMA, [table_of([("a", 1, None)] * rows)])
+
+
+def test_without_any_folder_for_temporary_files_the_way_out_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
+    def nowhere(*_: object) -> NoReturn:
+        raise FileNotFoundError(errno.ENOENT, "No usable temporary directory found in ['/tmp']")
+
+    monkeypatch.setattr(long_table, "IN_MEMORY", 0)
+    monkeypatch.setattr(tempfile, "tempdir", None)
+    monkeypatch.setattr(tempfile, "_get_default_tempdir", nowhere)
+    with pytest.raises(OutputError, match="No usable temporary directory found.*; set TMPDIR"):
+        LongTable(SCHEMA, [table_of([("a", 1, None)])])
 
 
 def test_an_error_of_what_is_read_is_not_one_of_the_file(monkeypatch: pytest.MonkeyPatch) -> None:
