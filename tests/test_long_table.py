@@ -77,7 +77,7 @@ def test_without_any_folder_for_temporary_files_the_way_out_is_named(monkeypatch
     monkeypatch.setattr(long_table, "IN_MEMORY", 0)
     monkeypatch.setattr(tempfile, "tempdir", None)
     monkeypatch.setattr(tempfile, "_get_default_tempdir", nowhere)
-    with pytest.raises(OutputError, match="No usable temporary directory found.*; set TMPDIR"):
+    with pytest.raises(OutputError, match=r"No usable temporary directory found.*; set TMPDIR"):
         LongTable(SCHEMA, [table_of([("a", 1, None)])])
 
 
