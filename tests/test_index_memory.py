@@ -9,7 +9,7 @@ import pytest
 from steersearch.benchmarks.engineering.fresh_process import call_fresh
 from steersearch.benchmarks.engineering.ray_engine import index_paths, write_paths
 
-FEW, MANY = 20_000, 100_000
+FEW, MANY = 10_000, 70_000  # the latter a list in a file
 MOST = 650  # bytes a file; 925 where each lookup of originals was a filter; some 450 without
 
 

@@ -20,6 +20,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import torch
 from PIL import Image
 
 from steersearch.benchmarks.engineering.speed import Settings, blank_prompt, bundled_hash, named_model
@@ -143,11 +144,13 @@ class ShapedEmbedder(Predictor):
         return EncodedPrompt(blank_prompt(5, self.model).numpy()[0])
 
 
-def measure(model: str, photos: int, rounds: int, size: str | None = None) -> Record:
-    """The record of `photos` JPEGs of each size, or of one `size`, in `rounds` turns."""
+def measure(
+    model: str, photos: int, rounds: int, size: str | None = None, precision: str = "float32"
+) -> Record:
+    """The record of `photos` JPEGs of each size, or of one `size`, in `rounds` turns. precision: of the model."""
     began, before = time.monotonic(), os.getloadavg()[0]
     kind = Predictor if model == "mini" else ShapedEmbedder
-    embedder = kind(named_model(Settings(model=model)))
+    embedder = kind(named_model(Settings(model=model)).to(getattr(torch, precision)))
     metrics: dict[str, Any] = {"load_before": round(before, 2)}
     rows = []
     each = max(1, photos // rounds)
@@ -175,7 +178,7 @@ def measure(model: str, photos: int, rounds: int, size: str | None = None) -> Re
         "sizes": SIZES,
     }
     return Record.make(
-        "pipeline",
+        "pipeline" if precision == "float32" else f"pipeline-{precision}",
         model,
         settings,
         metrics,
@@ -218,6 +221,7 @@ def main() -> None:
     parser.add_argument("--model", choices=MODELS, default="mini", help="default: %(default)s")
     parser.add_argument("--photos", type=int, default=2000, help="of each size")
     parser.add_argument("--rounds", type=int, default=5)
+    parser.add_argument("--precision", choices=("float32", "bfloat16"), default="float32")
     parser.add_argument("--size", choices=sorted(SIZES), help="one size only")
     run_script(parser, measure)
 
