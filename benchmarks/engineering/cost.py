@@ -27,7 +27,7 @@ KEY = 64  # hash and checksum of a row of vectors
 SHOWN = 150  # what the snapshot of a prompt repeats of `images`
 
 # Memory of an index run, for each file: record ray-memory__instant, the engine that takes more.
-FILE_IN_MEMORY = 267
+FILE_IN_MEMORY = 141
 
 BUSY = 0.95  # share of the time in which an index run has all cores at work (engineering/pipeline.py)
 
