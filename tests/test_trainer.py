@@ -198,8 +198,9 @@ def test_a_loss_that_is_not_finite_stops_before_the_step(tmp_path: Path) -> None
         assert torch.equal(p, before[name]) or name == "head.bias"
 
 
-def test_a_gradient_that_is_not_finite_stops_before_the_step(tmp_path: Path) -> None:
-    run = trainer(tmp_path, Squares())
+@pytest.mark.parametrize("clip", [0, 1])
+def test_a_gradient_that_is_not_finite_stops_before_the_step(tmp_path: Path, clip: int) -> None:
+    run = trainer(tmp_path, Squares(), f"optimiser.clip={clip}")
     gate = next(p for name, p in steering(run).model.trainable_parameters() if name.endswith("gate"))
     gate.register_hook(lambda gradient: gradient * math.inf)
     before = {name: p.detach().clone() for name, p in steering(run).model.trainable_parameters()}

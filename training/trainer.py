@@ -88,10 +88,9 @@ class Trainer:
         for optimiser in self._optimisers:
             optimiser.zero_grad(set_to_none=True)
         torch.autograd.backward(loss)
-        if settings.clip:
-            norm = nn.utils.clip_grad_norm_(self.stage.trained.values(), settings.clip)
-            means["gradient"] = norm.item()
-            self._require_finite(means["gradient"], "gradient")
+        norm = nn.utils.clip_grad_norm_(self.stage.trained.values(), settings.clip or math.inf)
+        means["gradient"] = norm.item()
+        self._require_finite(means["gradient"], "gradient")
         for optimiser in self._optimisers:
             optimiser.step()
         self._window.add(means)
