@@ -19,6 +19,9 @@ from steersearch.core.vit import ViT, ViTConfig
 from steersearch.training.hybrid import pretraining
 from steersearch.training.recipe import HYBRID, ModelSettings
 
+# What the trained parts compute with the same shapes depends on these.
+_MEANING = ("num_heads", "head_dim", "fusion", "text_encoder", "text_layers")
+
 
 def build_model(settings: ModelSettings, seed: int, trunk: ViT | None = None) -> SteerViT:
     """A SteerViT in float32 on the CPU: its backbone frozen, its other parts random from `seed` or those of `start`.
@@ -44,6 +47,11 @@ def build_model(settings: ModelSettings, seed: int, trunk: ViT | None = None) ->
     )
     torch.manual_seed(seed)
     model = SteerViT(config, module)
+    if not model.cross_attention:
+        layers = settings.cross_attn_layers
+        raise ConfigError(
+            "model.cross_attn_layers", layers, "lie all beyond the backbone's last block: nothing would steer"
+        )
     with torch.no_grad():
         for parameter_name, parameter in model.trainable_parameters():
             if parameter_name.endswith("gate"):
@@ -86,8 +94,14 @@ def _described(trunk: str, vit: ViTConfig | None, preprocess: Preprocess) -> Ste
 
 def _begin_with(model: SteerViT, start: str) -> None:
     """Copy the trained parts of the model `start`."""
-    given = dict(load_model(start, device="cpu").trainable_parameters())
-    wanted = dict(model.trainable_parameters())
+    begun = load_model(start, device="cpu")
+    for field in _MEANING:
+        its, ours = getattr(begun.config, field), getattr(model.config, field)
+        if its != ours:
+            raise ConfigError(
+                "model.start", start, f"its {field} is {its}, here {ours}; its weights would mean nothing"
+            )
+    given, wanted = dict(begun.trainable_parameters()), dict(model.trainable_parameters())
     unfit = sorted(
         name for name in wanted.keys() | given.keys()
         if name not in given or name not in wanted or given[name].shape != wanted[name].shape
