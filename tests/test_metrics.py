@@ -35,6 +35,13 @@ def test_refuses_what_it_cannot_answer() -> None:
         core_precision(vectors, ["a"] * 4, list("wxyz"), "a", k=4)
 
 
+def test_embeddings_that_are_not_finite_are_refused() -> None:
+    vectors = np.eye(4, dtype=np.float32)
+    vectors[3] = np.nan  # of the gallery alone: it would count as a miss
+    with pytest.raises(ValueError, match="not finite"):
+        core_precision(vectors, ["a", "a", "a", "b"], list("wxyz"), "a")
+
+
 def test_queries_without_a_right_picture_are_left_out() -> None:
     vectors = np.eye(4, dtype=np.float32)
     objects = ["mug", "key", "key", "jar"]

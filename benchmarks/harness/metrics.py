@@ -26,10 +26,12 @@ def core_precision(
     gallery:    (G, D) of the same pictures, if they are embedded differently as gallery
     A query's gallery excludes all variants of its base picture. Ties count as the mean over their orders. Queries
     without any right answer, since all pictures with the object have one base, are dropped, as in the authors' script.
-    Raises ValueError if fewer than k pictures remain, or no picture has the object.
+    Raises ValueError if fewer than k pictures remain, no picture has the object, or an embedding is not finite.
     """
     unit = unit_rows(embeddings)
     found = unit if gallery is None else unit_rows(gallery)
+    if not (np.isfinite(unit).all() and np.isfinite(found).all()):
+        raise ValueError("an embedding is not finite")
     names, bases = np.asarray(objects), np.asarray(image_ids)
     queries = np.flatnonzero(names == target)
     if len(queries) == 0:
