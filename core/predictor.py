@@ -34,7 +34,7 @@ from steersearch.core.images.colour import to_rgb
 from steersearch.core.images.picture import orientation_of, upright
 from steersearch.core.images.reader import read_picture
 from steersearch.core.preprocess import TILES, View
-from steersearch.core.prompts import EncodedPrompt
+from steersearch.core.prompts import EncodedPrompt, quoted
 from steersearch.core.side_by_side import make_workers, side_by_side
 from steersearch.core.steervit import NO_STEERING, Features, Steering, SteerViT
 from steersearch.core.text import CachedTextEncoder, PromptFeatures
@@ -393,7 +393,11 @@ class Predictor:
         prompts = [prompt] if isinstance(prompt, str) else list(prompt)
         if len(prompts) not in (1, batch):
             raise PromptError(f"{len(prompts)} prompts for {batch} images; give one prompt, or one per image")
-        return self.encode_prompts(prompts)
+        found = self.encode_prompts(prompts)
+        for one, reading in dict(zip(prompts, found.readings, strict=False)).items():
+            for remark in reading.remarks():
+                logger.warning("prompt %s: %s", quoted(one), remark)
+        return found
 
     def _pixel_batches(self, images: Sequence[ImageSource], size: int) -> Iterator[Floats]:
         """Pixels of the next `size` pictures, read on threads while the model works on the last ones."""

@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pyarrow.parquet
 import pytest
+from PIL import Image
 
 from steersearch import Library, SteerViT
 from steersearch.core.errors import PromptError
@@ -232,3 +233,14 @@ def test_the_mini_refuses_an_emoji_and_reads_the_words_beside_one(tmp_path: Path
         library.query(photos / "000.png", "🦜")
     with pytest.raises(PromptError):
         SteerViT.from_pretrained("mini").embed([photos / "000.png"], prompt="🦄")
+
+
+def test_vectors_of_prompts_that_are_not_read_whole_come_with_a_warning(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    """Their end, or a word, counts for nothing: the vectors are those of another prompt."""
+    picture = Image.new("RGB", (40, 30))
+    SteerViT.from_pretrained("mini").embed([picture] * 3, ["a mug", "a mug 猫", "a mug " * 400])
+    said = [record.message for record in caplog.records]
+    assert ["cannot read" in said[0], "too long for the model" in said[1]] == [True, True]
+    assert len(said) == 2
