@@ -541,7 +541,7 @@ def shards(cluster: Any, monkeypatch: pytest.MonkeyPatch) -> RayEngine:
 
 
 @needs_ray
-@pytest.mark.slow
+@pytest.mark.soak
 def test_two_nodes_index_two_thousand_photos_as_a_local_run_does(
     shards: RayEngine, gallery: Gallery, notes: Path, tmp_path: Path
 ) -> None:
@@ -553,7 +553,7 @@ def test_two_nodes_index_two_thousand_photos_as_a_local_run_does(
 
 
 @needs_ray
-@pytest.mark.slow
+@pytest.mark.soak
 def test_one_of_two_nodes_is_lost_half_way(
     shards: RayEngine, gallery: Gallery, cluster: Any, notes: Path, tmp_path: Path
 ) -> None:
@@ -573,7 +573,7 @@ def test_one_of_two_nodes_is_lost_half_way(
 
 
 @needs_ray
-@pytest.mark.slow
+@pytest.mark.soak
 def test_a_run_on_two_nodes_is_killed_half_way_and_resumed(
     shards: RayEngine, gallery: Gallery, cluster: Any, notes: Path, tmp_path: Path
 ) -> None:
