@@ -26,8 +26,9 @@ NAMES = 150  # a row of `images`: path, hash, size, dates, checksums
 KEY = 64  # hash and checksum of a row of vectors
 SHOWN = 150  # what the snapshot of a prompt repeats of `images`
 
-# Memory of an index run, for each file: record ray-memory__instant, the engine that takes more.
-FILE_IN_MEMORY = 141
+# Memory of an index run, for each file that is no copy of another (LOG, 1 December 2026); copies take that of the
+# record ray-memory__instant.
+FILE_IN_MEMORY = 337
 
 BUSY = 0.95  # share of the time in which an index run has all cores at work (engineering/pipeline.py)
 
