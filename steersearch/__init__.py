@@ -1,4 +1,4 @@
-"""steersearch: search photos with a photo and words that say what in it to look at.
+"""steersearch: search photos with a photo and words that say what to look at in it.
 
     from steersearch import Library, SteerViT
 

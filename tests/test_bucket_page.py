@@ -37,7 +37,7 @@ def library(
 
 
 def test_a_page_on_a_machine_that_may_only_read(library: Library) -> None:
-    """Lists, shows, previews from the bucket, searches, and answers a focus that nobody indexed."""
+    """Lists, shows, previews from the bucket, searches, and answers a focus that was not indexed."""
     with TestClient(create_app(Shelf([library.place])), HERE) as client:
         (row,) = client.get("/api/v1/libraries").json()
         assert row["folders"] == ["s3://photos-of-ours/photos"]

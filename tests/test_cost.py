@@ -68,7 +68,7 @@ def test_without_regions_nothing_is_paid_for_them() -> None:
     assert (found.forward_passes, found.regions, found.shortlist_seconds) == (1_000, 0, 0)
     assert found.model_seconds == pytest.approx(11)
     assert found.reading_seconds == pytest.approx(28)
-    assert not any("nobody indexed" in limit.what for limit in found.limits)
+    assert not any("not indexed" in limit.what for limit in found.limits)
 
 
 def test_another_model_is_scaled_by_its_work_and_said_to_be_a_guess() -> None:

@@ -42,7 +42,7 @@ NOT_MEASURED: dict[str, dict[str, int]] = {
     "docs/training.md": {
         "The recipe": 2,
         "Photographs": 2,
-        "The bundled model again": 1,
+        "Training the bundled model": 1,
         "The paper's parts": 1,
         "Data": 1,
         "The published sets": 2,
@@ -51,7 +51,7 @@ NOT_MEASURED: dict[str, dict[str, int]] = {
     "core/mini/MODEL_CARD.md": {"Model card: mini": 1, "Data": 3, "Recipe": 1},
 }
 
-UNIT = r"(?:%|ms\b|s\b|points?\b|[GM]B\b|times\b|(?:photos|pictures) (?:a|per) second|(?:pictures|steps)/s)"
+UNIT = r"(?:%|ms\b|s\b|points?\b|[GM]B\b|times\b|(?:photos|pictures|images) (?:a|per) second|(?:pictures|steps)/s)"
 NUMBER = re.compile(
     rf"(?<![\w.,/=^])(?<![A-Za-z]-)((?:\d{{1,3}}(?:,\d{{3}})+|\d*\.?\d+)(?:e-?\d+)?)(?![\w]|[.,]\d)(?: ?({UNIT}))?"
 )

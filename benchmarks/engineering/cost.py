@@ -115,7 +115,7 @@ class Cost:
     seconds: from begin to end on the job's machines.  bound: what they wait for, "model" or "reading".
     vectors, regions, photo_rows, thumbnails, snapshots: bytes on disk; the first four are the library's tables.
     index_memory: bytes in memory that a search of one prompt touches.  query_seconds: comparing, without the model.
-    shortlist_seconds: to choose candidates for a focus that nobody indexed; 0 without regions.
+    shortlist_seconds: to choose candidates for a focus that was not indexed; 0 without regions.
     build_seconds: of one prompt's IVF index, 0 where a search compares all vectors.
     limits: sorted, the first to be reached first.  guessed: why the paces are not measured ones; "" if they are.
     """
@@ -286,7 +286,7 @@ def _limits(job: Job, card: ModelCard, hardware: Hardware, seconds_per_photo: fl
     if job.regions:
         limits.append(
             Limit(
-                what=f"choosing candidates for a focus that nobody indexed takes more than {PATIENCE} s",
+                what=f"choosing candidates for a focus that was not indexed takes more than {PATIENCE} s",
                 photos=int(PATIENCE / SHORTLIST_SECONDS),
                 way_out="index the prompts that matter; a library for each part of the photos",
             )

@@ -28,20 +28,20 @@ class Commands(LazyGroup):
 
     table: ClassVar[Table] = {
         "index": ("steersearch.cli.index", "Index a folder of photos, or update its index."),
-        "query": ("steersearch.cli.query", "Search with a photo, and a focus in it."),
+        "query": ("steersearch.cli.query", "Search with a photo and a focus in it."),
         "find": ("steersearch.cli.find", "Find photos by text alone."),
         "explain": ("steersearch.cli.explain", "Draw where in a photo the model sees a focus."),
-        "serve": ("steersearch.cli.serve", "Search in the browser: the page and its REST interface."),
+        "serve": ("steersearch.cli.serve", "Search in the browser: the page and its REST API."),
         "mcp": ("steersearch.cli.mcp", "Offer the libraries to agents as tools."),
         "info": ("steersearch.cli.info", "Show what a library holds and which prompts it has."),
         "libraries": ("steersearch.cli.libraries", "List all libraries."),
         "relocate": ("steersearch.cli.relocate", "Say that a photo folder or a disk has moved."),
         "verify": ("steersearch.cli.verify", "Check a library for damage, and repair it."),
-        "optimize": ("steersearch.cli.optimize", "Make a library small and quick to open."),
+        "optimize": ("steersearch.cli.optimize", "Make a library smaller and faster to open."),
         "remove": ("steersearch.cli.remove", "Remove a prompt or a folder, or delete a library."),
         "export": ("steersearch.cli.export", "Export a prompt's vectors to Parquet, Arrow or FAISS."),
         "plan": ("steersearch.cli.plan", "Estimate what a large job costs."),
-        "demo": ("steersearch.cli.demo", "Try it on a few photographs and drawings."),
+        "demo": ("steersearch.cli.demo", "Try steersearch on a few photos and drawings."),
         "config": ("steersearch.cli.config", "Show and change your settings."),
         "models": ("steersearch.cli.models", "List, show and fetch models."),
         "bench": ("steersearch.cli.bench", "Run benchmarks of quality and speed."),
@@ -90,7 +90,7 @@ def _refuse_a_deleted_folder() -> None:
 
 app = typer.Typer(
     cls=Commands,
-    help="Search photos with a photo and a focus: words that say what in it to look at.",
+    help="Search photos with a photo and a focus: words that say what to look at in it.",
     no_args_is_help=True,
     context_settings={"help_option_names": ["-h", "--help"]},
     **PLAIN | {"add_completion": True},

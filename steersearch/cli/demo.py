@@ -1,4 +1,4 @@
-"""`steersearch demo`: try it on a few photographs and drawings."""
+"""`steersearch demo`: try steersearch on a few photos and drawings."""
 
 from __future__ import annotations
 

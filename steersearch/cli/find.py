@@ -72,8 +72,8 @@ def command(
     """Find the photos that show what TEXT names, the most certain first.
 
     There is always a first hit: its score says how far it exceeds the others, not whether it shows the thing.
-    Presence says how surely the model sees TEXT in the photo itself; it compares photos under one TEXT only.
-    The bundled model mini has two of three first hits right on photographs of everyday things; a remark says where it
+    Presence says how certain the model is that the photo shows TEXT; it compares photos under one TEXT only.
+    With the bundled model mini, two of three first hits are right on photos of everyday things; a note says where it
     may well be wrong.
 
     \b

@@ -31,8 +31,8 @@ def command(
         typer.Argument(
             metavar="FOLDER",
             parser=folder_or_uri,
-            help="Photo folders, or s3://bucket/name, with everything below them. One that the library lacks is "
-            "added to it. Without any, the library of the current folder is updated, or that of --library.",
+            help="Photo folders, or s3://bucket/name, with everything below them. A new folder is added "
+            "to the library. Without any, update the library of the current folder, or the one that --library names.",
             show_default=False,
         ),
     ] = None,
@@ -42,8 +42,8 @@ def command(
             metavar="TEXT",
             callback=lambda texts: all_words(texts or []),
             help="What to look at; repeatable, and the photos are read once for all prompts. "
-            "Without one, update all prompts that the library has for this model and view, or else prepare the photos "
-            "for any focus.",
+            "Without it, update all prompts that the library has for this model and view; if there are none, "
+            "prepare the photos for any focus.",
         ),
     ] = None,
     model: Annotated[
@@ -98,10 +98,10 @@ def command(
     ray_address: RayAddress = None,
     watch: Annotated[
         bool,
-        typer.Option("--watch", help="Then wait for changes and take them in, until Ctrl-C or SIGTERM."),
+        typer.Option("--watch", help="Keep running and index changes, until Ctrl-C or SIGTERM."),
     ] = False,
 ) -> None:
-    """Prepare photos for searches with any focus; with prompts, so that these are answered at once.
+    """Prepare photos for searches with any focus; searches with an indexed prompt are answered at once.
 
     A second run computes only what is new or has changed, in all folders of the library.
 

@@ -1,4 +1,4 @@
-"""`steersearch optimize`: make a library small and quick to open."""
+"""`steersearch optimize`: make a library smaller and faster to open."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ def command(
     ] = False,
     as_json: Json = False,
 ) -> None:
-    """Compact a library's tables, so that it is small and quick to open.
+    """Compact a library's tables, so that it is smaller and opens faster.
 
     Searches may run meanwhile. `index` does this itself when it pays.
 

@@ -28,7 +28,7 @@ RayAddress = Annotated[
     str | None,
     typer.Option(
         metavar="ADDRESS",
-        help="Of the Ray cluster, HOST:PORT or auto.  [default: a cluster on this machine, while it is needed]",
+        help="Address of the Ray cluster, HOST:PORT or auto.  [default: a temporary cluster on this machine]",
         show_default=False,
     ),
 ]

@@ -40,7 +40,7 @@ def command(
     machines: Annotated[int, typer.Option(metavar="M", min=1, help="Number of machines or GPUs.")] = 1,
     megapixels: Annotated[float, typer.Option(metavar="MP", help="Size of a photo.")] = 12.0,
     regions: Annotated[
-        bool, typer.Option(help="Whether photos keep regions, for a focus that nobody indexed.")
+        bool, typer.Option(help="Whether photos keep regions, for a focus that was not indexed.")
     ] = True,
     as_json: Json = False,
 ) -> None:

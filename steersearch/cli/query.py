@@ -65,7 +65,7 @@ def command(
             callback=lambda texts: focuses(texts) if texts else None,
             help="What to look at: any words; indexed prompts are answered exactly. Without one, whole photos are "
             "compared by their unsteered vectors. Repeatable, with weights; a negative "
-            "weight leads away from its text. A text that ends in a colon and a number needs a weight.",
+            "weight steers away from its text. A text that ends in a colon and a number needs a weight.",
         ),
     ] = None,
     region: Annotated[
@@ -74,7 +74,7 @@ def command(
             metavar="LEFT,TOP,RIGHT,BOTTOM",
             parser=region_of,
             help="A box in the photo, in pixels (120,80,300,260) or percent (10%,20%,50%,60%): find what it shows, "
-            "without words. With a focus, both count. Of several photos a part of each, with / between them.",
+            "without words. With a focus, both count. With several photos, one box for each, with / between them.",
         ),
     ] = None,
     k: Annotated[int, typer.Option("-k", metavar="K", min=1, help="Number of hits.")] = 10,
@@ -111,7 +111,7 @@ def command(
     ] = False,
     offline: Annotated[bool, typer.Option("--offline", help="Fetch no IMAGE from a URL.")] = False,
 ) -> None:
-    """Search a library with a photo and a focus: words that say what in it to look at.
+    """Search a library with a photo and a focus: words that say what to look at in it.
 
     Without a focus, whole photos are compared.
 

@@ -165,7 +165,7 @@ Budget = Annotated[
 ]
 Collapse = Annotated[
     bool,
-    typer.Option("--collapse", help="Fold copies of a photo (the same picture, saved again) into one hit."),
+    typer.Option("--collapse", help="Collapse copies of a photo (the same image, saved again) into one hit."),
 ]
 SortBy = Annotated[
     Sort,
@@ -190,7 +190,7 @@ After = Annotated[
         metavar="DATE",
         callback=is_date("after"),
         help="Only photos taken on this date or later: 2024, 2024-05, 2024-05-17, 2024-05-17T18:30. "
-        "A photo that has no date counts by its file time.",
+        "A photo without a date counts by its file time.",
     ),
 ]
 Before = Annotated[

@@ -59,7 +59,7 @@ def command(
     engine: Annotated[
         Literal["local", "ray"],
         typer.Option(
-            help="Where photos are steered under a focus that nobody indexed: in this process, or by the workers of a "
+            help="Where photos are steered under a focus that was not indexed: in this process, or by the workers of a "
             "Ray cluster, which hold the model as long as this runs."
         ),
     ] = "local",
@@ -67,7 +67,7 @@ def command(
 ) -> None:
     """Serve the page: search by a photo or words, see where the model looks, turn the steering up and down.
 
-    It answers this machine alone, unless --host says otherwise. While it runs, query and find use its model. Ctrl-C
+    It serves only this machine, unless --host says otherwise. While it runs, query and find use its model. Ctrl-C
     stops it; what was computed is kept.
 
     \b

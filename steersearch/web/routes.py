@@ -122,7 +122,7 @@ FocusTexts = Annotated[
     list[str],
     Query(
         max_length=8,
-        description="TEXT or TEXT:WEIGHT, what to look at; repeatable; a negative weight leads away",
+        description="TEXT or TEXT:WEIGHT, what to look at; repeatable; a negative weight steers away",
     ),
 ]
 GateScale = Annotated[

@@ -42,7 +42,7 @@ Count = Annotated[int, Field(ge=1, le=100)]
 Seconds = Annotated[float, Field(gt=0, le=300, description="to spend on a focus that is not indexed")]
 
 INSTRUCTIONS = (
-    "Search photo libraries by a photo and a focus, words that say what in it to look at, or by words alone. "
+    "Search photo libraries by a photo and a focus, words that say what to look at in it, or by words alone. "
     "An answer with is_exact false is approximate: `text` says how many photos were compared."
 )
 

@@ -130,7 +130,7 @@ function showQuery() {
     const change_ = (changes) => change({ focuses: state.focuses.map((one, i) => (i === number ? { ...one, ...changes } : one)) });
     return element("li", {},
       element("button", { type: "button", class: "text", "aria-pressed": String(number === active), title: "Show the heatmaps of this focus", onclick: () => { active = number; showQuery(); showQueryHeat(); drawHits(); } }, focus.text),
-      element("input", { type: "number", step: "0.1", value: focus.weight, "aria-label": `Weight of ${focus.text}; below 0 leads away from it`, onchange: (event) => {
+      element("input", { type: "number", step: "0.1", value: focus.weight, "aria-label": `Weight of ${focus.text}; below 0 steers away from it`, onchange: (event) => {
         const weight = Number(event.target.value);
         if (weight) change_({ weight }); else event.target.value = focus.weight;
       } }),
