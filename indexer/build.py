@@ -316,7 +316,7 @@ class Build:
         if (replaced := self._scan.replaced) is not None:
             reason = (
                 "the photo folder vanished or was replaced while it was indexed; is its disk still there? "
-                "Nothing was marked as removed, and the same command goes on from here"
+                "Nothing was marked as removed; run the same command again to continue"
             )
             raise FolderError(replaced, reason)
 

@@ -313,7 +313,7 @@ class _Crew:
             has = ", ".join(f"{resources[name]:g} {name}" for name in ("CPU", "GPU") if name in resources)
             raise ClusterError(
                 f"no worker could begin in {_PATIENCE_S:.0f} s; the cluster has {has or 'no node'}; "
-                "the same command goes on from here"
+                "run the same command again to continue"
             )
 
 

@@ -217,7 +217,7 @@ def test_a_label_of_a_photograph_to_train_on_is_refused(
         f"package\tfile\tnoun\twider\tboxes\n{train.package}\t{train.file}\tfish\t\t\n"
     )
     monkeypatch.setattr(labelled_photographs.resources, "files", lambda package: tmp_path)
-    with pytest.raises(DataError, match="is not kept for tests"):
+    with pytest.raises(DataError, match="is not held out for tests"):
         labels.__wrapped__()
 
 

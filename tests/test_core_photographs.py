@@ -1,4 +1,4 @@
-"""CORE's protocol on photographs: only those kept for tests, only nouns held out, one object's difference."""
+"""CORE's protocol on photographs: only those held out for tests, only nouns held out, one object's difference."""
 
 from __future__ import annotations
 
@@ -59,7 +59,7 @@ def test_only_photographs_kept_for_tests_are_taken(package: Path) -> None:
 
 
 def test_a_package_without_photographs_is_refused(tmp_path: Path) -> None:
-    with pytest.raises(BenchmarkError, match="0 photographs in it are kept for tests"):
+    with pytest.raises(BenchmarkError, match="0 photographs in it are held out for tests"):
         photographs(tmp_path)
 
 

@@ -1,6 +1,6 @@
 """The demo: photographs and drawings, indexed and queried, and a page; works again; touches nothing but its own.
 
-Its photographs are free, credited, and none that is kept for tests.
+Its photographs are free, credited, and none that is held out for tests.
 """
 
 from __future__ import annotations

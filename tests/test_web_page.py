@@ -231,7 +231,7 @@ def test_a_focus_that_nobody_indexed_gets_better_until_it_is_exact(watched: Watc
     choose_first(page)
     ask(page, "an umbrella")
     said = wait_for_status(page, "^exact")
-    assert "Looking further" not in said
+    assert "Still searching" not in said
     assert page.locator("#stop:visible").count() == 0
 
 

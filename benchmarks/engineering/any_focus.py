@@ -3,7 +3,7 @@
 Steers every photo of a labelled gallery (`photo_gallery`) under every focus, which gives the exact answer. Then replays
 the order of `indexer.shortlist` and counts how much of the exact top ten is found once a given share of the gallery is
 steered. Queries are other photos that show the focus; since real photographs are few, their queries are those of the
-gallery that are kept for tests, each left out of its own answer.
+gallery that are held out for tests, each left out of its own answer.
 """
 
 from __future__ import annotations
@@ -71,7 +71,7 @@ class Part:
 
 
 def photographs_of(folder: Path, packages: Path | None) -> list[LabelledPhoto]:
-    """GCompris' and darknet's photographs as files in `folder`: first those kept for tests, which are labelled.
+    """GCompris' and darknet's photographs as files in `folder`: first those held out for tests, which are labelled.
 
     packages: a folder with both, unpacked; None: fetch them.
     """

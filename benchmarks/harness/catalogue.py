@@ -122,7 +122,7 @@ _CORE = Card(
             name="source",
             default="drawn",
             choices=(*_SOURCES, "photographs"),
-            help="what the objects are, from easy to hard; photographs: held-out ones on photographs kept for tests",
+            help="what the objects are, from easy to hard; photographs: held-out ones on held-out photographs",
             world_only=True,
         ),
         Option(name="template", default="the {}", help="the prompt, with {} for the object", world_only=True),

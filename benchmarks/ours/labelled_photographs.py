@@ -79,14 +79,14 @@ class Photograph:
 
 @cache
 def labels() -> Sequence[Label]:
-    """All labels, grouped by photograph. Raises DataError for a photograph that is not kept for tests."""
+    """All labels, grouped by photograph. Raises DataError for a photograph that is not held out for tests."""
     text = (
         resources.files("steersearch.benchmarks.ours").joinpath("photographs.tsv").read_text(encoding="utf-8")
     )
     found = []
     for row in csv.DictReader(text.splitlines(), delimiter="\t"):
         if not is_test_only(row["package"], row["file"]):
-            raise DataError("photographs.tsv", f"{row['package']} {row['file']} is not kept for tests")
+            raise DataError("photographs.tsv", f"{row['package']} {row['file']} is not held out for tests")
         boxes = tuple(_box(box) for box in row["boxes"].split(";") if box)
         photograph = Listed(row["package"], row["file"], "", "")
         found.append(Label(photograph, row["noun"], frozenset(row["wider"].split()), boxes))

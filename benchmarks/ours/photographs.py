@@ -1,4 +1,4 @@
-"""photographs: does the model recognise what real photographs show? Our own benchmark, on photographs kept for tests.
+"""photographs: does the model recognise what real photographs show? Our own benchmark, on held-out test photographs.
 
 Four questions, each with prompts "the NOUN": which quarter of a mosaic of four photographs gets the most heat; whether
 the strongest patch lies on the named thing in a cluttered photograph; whether the nearest photograph shows the same, as

@@ -2,7 +2,7 @@
 
 `paper`: the paper's ablations (Tables 3, 9, 10, 12; facts C8) and ours, on the drawn world over one backbone.
 `ingredients`: the mini's training ingredients, each left out in turn, over the backbone, the words and the data of one
-run of its preset. It is measured on photographs kept for tests: nothing may be chosen by its figures.
+run of its preset. It is measured on held-out test photographs: base no choice on its figures.
 
     python -m steersearch.benchmarks.paper.ablations paper RUNS --trunk mini --steps 500
     python -m steersearch.benchmarks.paper.ablations ingredients RUNS --of MINI --steps 200 --bases 10

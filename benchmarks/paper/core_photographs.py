@@ -1,4 +1,4 @@
-"""core-photographs: CORE's protocol on photographs kept for tests, with cutouts of held-out nouns.
+"""core-photographs: CORE's protocol on held-out test photographs, with cutouts of held-out nouns.
 
 A stand-in, not CORE. A base is a part of one of GCompris' photographs (`photographs.is_test_only`) with two salient
 photographic cutouts on it; its five variants differ in one smaller cutout only, of a noun held out from the world that
@@ -83,7 +83,7 @@ def dataset(
 
 
 def photographs(package: Path) -> dict[str, Image.Image]:
-    """The photographs of places that are kept for tests, by archive and name, in a stable order. Raises DataError."""
+    """The photographs of places held out for tests, by archive and name, in a stable order. Raises DataError."""
     found: dict[str, Image.Image] = {}
     for archive in sorted(package.rglob("*.rcc")):
         if not any(place.split("/")[0] == archive.stem for place in PLACES):
@@ -95,7 +95,9 @@ def photographs(package: Path) -> dict[str, Image.Image]:
             if is_test_only(PACKAGE.name, name):
                 found[inside] = decoded(content, name)
     if len(found) < 2:
-        raise BenchmarkError(f"{package}: {len(found)} photographs in it are kept for tests, fewer than two")
+        raise BenchmarkError(
+            f"{package}: {len(found)} photographs in it are held out for tests, fewer than two"
+        )
     return found
 
 

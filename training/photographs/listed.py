@@ -65,7 +65,7 @@ def is_held_back(package: str, file: str) -> bool:
 
 @cache
 def listed() -> Sequence[Listed]:
-    """All photographs to train on, in a stable order. Raises DataError if one of them is kept for tests."""
+    """All photographs to train on, in a stable order. Raises DataError if one of them is held out for tests."""
     text = (
         resources.files("steersearch.training.photographs")
         .joinpath("photographs.tsv")
@@ -74,7 +74,7 @@ def listed() -> Sequence[Listed]:
     rows = [Listed(**row) for row in csv.DictReader(text.splitlines(), delimiter="\t")]
     for row in rows:
         if is_test_only(row.package, row.file):
-            raise DataError("photographs.tsv", f"{row.package} {row.file} is kept for tests")
+            raise DataError("photographs.tsv", f"{row.package} {row.file} is held out for tests")
     return rows
 
 

@@ -188,7 +188,7 @@ const showMarked = guarded(async () => {
   if (!state.photos.length) isMarking = false;
   $("brush").setAttribute("aria-pressed", String(isMarking)); $("brush").textContent = isMarking ? "Done marking" : "Mark a part";
   $("brush-note").hidden = !isMarking && !(isMarked() && state.photos.length > 1);
-  $("brush-note").textContent = [isMarking ? HINT : "", state.photos.length > 1 ? "Photos without a mark count as a whole." : ""].join(" ").trim();
+  $("brush-note").textContent = [isMarking ? HINT : "", state.photos.length > 1 ? "Photos without a mark are compared whole." : ""].join(" ").trim();
   await Promise.all(queryShots.map(async ({ key, brush }, number) => {
     const photo = state.photos[number], isWanted = isMarking || photo.part;
     if (isWanted) brush.grid ??= await get(`/libraries/${state.library}/patches?${photo.kind}=${photo.id}`);
@@ -203,7 +203,7 @@ const addFocus = () => {
   const given = parseFocus($("focus").value);
   $("focus").value = "";
   if (!given.text) return refresh();
-  if (!given.weight) return showProblem(new Problem(0, `“${given.text}” needs a weight other than 0: above 0 leads to it, below 0 away.`));
+  if (!given.weight) return showProblem(new Problem(0, `“${given.text}” needs a weight other than 0: above 0 steers towards it, below 0 away from it.`));
   const others = state.focuses.filter((one) => one.text !== given.text);
   // by words alone a search takes one focus
   return change({ focuses: state.photos.length ? [...others, given] : [given] });
@@ -253,8 +253,8 @@ async function search() {
 function showAnswer(found) {
   answer = found;
   const badge = found.is_exact ? "exact" : found.is_guess ? "a guess" : "approximate";
-  const over = found.is_enough ? "" : ` No order yet: too few photos were compared.`;
-  say(badge, `${sentence(inWords(found))}; ${found.seconds.toFixed(1)} s.${over}${found.is_final ? "" : " Looking further…"}`);
+  const over = found.is_enough ? "" : ` No ranking yet: too few photos were compared.`;
+  say(badge, `${sentence(inWords(found))}; ${found.seconds.toFixed(1)} s.${over}${found.is_final ? "" : " Still searching…"}`);
   const remarks = found.focuses.flatMap((focus) => focus.remarks.map((remark) => `${focus.prompt}: ${remark}`));
   $("remarks").replaceChildren(...remarks.map((remark) => element("li", {}, remark))); $("remarks").hidden = !remarks.length;
   for (const hit of found.hits) hit.list_id = found.list_id;
@@ -262,7 +262,7 @@ function showAnswer(found) {
   showQueryHeat(); drawHits(); drawCharts(); showViews();
   $("scale").hidden = (!found.focuses.length && !found.hits.some((hit) => hit.layer)) || found.is_guess;
   const canSteer = state.photos.length && found.is_final && found.focuses.length && found.hits.length && !found.is_guess;
-  if (canSteer && isMarked()) dial.refuse("Not while a part is marked: the score is then not of steering alone.");
+  if (canSteer && isMarked()) dial.refuse("Not available while a part is marked: the score then depends on the mark too.");
   else if (canSteer) dial.show(state, found);
   if (state.view !== "map") countPhotos();
 }

@@ -75,7 +75,7 @@ export class Dial {
   exact(scale) {
     const step = this.steps.get(scale);
     this.onTurn(turnOf(step, (i) => step.scores[i]));
-    this.say(`Exact at ${scale.toFixed(2)}: all ${step.image_ids.length} photos on screen steered in ${step.seconds.toFixed(1)} s. The rest of the library is not.`);
+    this.say(`Exact at ${scale.toFixed(2)}: all ${step.image_ids.length} photos on screen steered in ${step.seconds.toFixed(1)} s. Other photos were not steered again.`);
   }
 
   between(scale) {

@@ -54,7 +54,7 @@ export class MapView {
       this.showHits(this.hits);
       requestAnimationFrame(() => performance.mark("map painted"));
       const left = found.total - found.count;
-      const axes = found.explained == null ? "UMAP: near means alike, far says little." : `PCA: the two axes show ${(100 * found.explained).toFixed(0)} % of the variance.`;
+      const axes = found.explained == null ? "UMAP: nearby photos are alike; long distances mean little." : `PCA: the two axes show ${(100 * found.explained).toFixed(0)} % of the variance.`;
       this.$("map-note").textContent = `${found.count.toLocaleString("en")} photos${left ? ` (${left.toLocaleString("en")} have no vector under this prompt)` : ""}. ${axes}${focus ? " Turned to lie like the map without a prompt." : ""}`;
     } catch (error) {
       if (this.wanted !== name) return;
