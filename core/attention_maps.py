@@ -54,7 +54,7 @@ def attention_maps(
 
 
 def pool_heads(attention: Tensor, heads: HeadPooling) -> Tensor:
-    """(B, heads, N) -> (B, N), at least float32; "none" leaves the heads apart.
+    """(B, heads, N) -> (B, N), at least float32; "none" keeps the heads separate.
 
     "median" is torch's, the lower of the two middle ones; "mean-std" takes the sample standard deviation
     (n - 1) off the mean, so that only what the heads agree on remains; it may go below 0.
@@ -77,7 +77,7 @@ def pool_heads(attention: Tensor, heads: HeadPooling) -> Tensor:
 
 
 def without_sinks(maps: Tensor) -> Tensor:
-    """`maps` (..., Hp, Wp) with their sinks replaced, in three passes over the maps of the pass before.
+    """`maps` (..., Hp, Wp) with their sinks replaced, in three passes, each over the result of the last.
 
     A patch is a sink if it is greater than the median of its map + 5 · 1.4826 · MAD, than the mean of its
     neighbours (up to 8, fewer at the border) and than 5 times that mean. Medians are torch's, the lower of
@@ -93,7 +93,7 @@ def without_sinks(maps: Tensor) -> Tensor:
 
 
 def to_unit_range(maps: Tensor) -> Tensor:
-    """Each map of `maps` (..., Hp, Wp) moved and stretched to [0, 1): (map - min) / (max - min + 1e-6), as released.
+    """Each map of `maps` (..., Hp, Wp) scaled to [0, 1): (map - min) / (max - min + 1e-6), as released.
 
     What is nearly constant stays near 0.
     """

@@ -173,7 +173,7 @@ _URL = re.compile(r"[A-Za-z][A-Za-z0-9+.-]+:/")  # `Path` makes one slash of two
 
 
 def why_no_folder(path: Path) -> str | None:
-    """Why there is no folder for a new file `path`; None if there is one."""
+    """Why a new file `path` has no folder to go in; None if it has one."""
     if _URL.match(os.fspath(path)):
         return "it is a URL; give the path of a file on this machine"
     return None if path.parent.is_dir() else f"there is no folder {path.parent}"

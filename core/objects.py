@@ -49,7 +49,7 @@ class ObjectStoreError(OSError, SteerSearchError):
 
     @property
     def is_of_a_name(self) -> bool:
-        """Whether an object among others has a name that is no path, so that they cannot be listed."""
+        """Whether an object here has a name that is not a valid path, so that none can be listed."""
         return self.errno == errno.EILSEQ
 
     @property

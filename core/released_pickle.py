@@ -178,7 +178,7 @@ def _unsafe(path: Path, wanted: str) -> CheckpointError:
 
 
 class _Node:
-    """Stands for an object of which only the state matters: of OmegaConf, or one that is not needed."""
+    """Stands in for an object of which only the state matters (OmegaConf's), or which is not needed."""
 
     __slots__ = ("state",)
 

@@ -46,7 +46,7 @@ class ChangedWeights:
         return [index for index in indexes if index in kept.values()]
 
     def in_short(self, changed: Sequence[PromptIndex]) -> str:
-        """Message for indexes that `of` returned, beside an answer that has another subject."""
+        """Message for indexes that `of` returned, as a note on an unrelated answer."""
         prompts = list(dict.fromkeys(index.prompt for index in changed))
         names, model = listed([f'"{prompt}"' for prompt in prompts], most=3), changed[0].model_id
         few = f"index again: {self._indexes.command(prompts, model)}"

@@ -158,7 +158,7 @@ class Database:
             lock.release()
 
     def narrow(self, name: str, schema: Any) -> None:
-        """Write a table anew in one step, with the columns of `schema` alone; no other process may write to it.
+        """Rewrite a table in one step with only the columns of `schema`; no other process may write to it.
 
         LanceDB's own `drop_columns` leaves their bytes in files that no compaction rewrites.
         """

@@ -75,7 +75,7 @@ class Filters:
         return any(value is not None for value in (self.folder, self.after, self.before, self.where))
 
     def passing(self, photos: Any, folders: Folders) -> Mask | None:
-        """Which of `photos` pass, (n,) bool; None: all, as there is no condition.
+        """Which of `photos` pass, (n,) bool; None: all, since there is no condition.
 
         photos: table with the columns `schema.PHOTO_COLUMNS`.  folders: of the library. Raises ArgumentError for a
         folder without photos, FilterError.

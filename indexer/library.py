@@ -565,7 +565,7 @@ class Library:
         return self._models.changed.of(model)
 
     def in_short(self, changed: Sequence[PromptIndex]) -> str:
-        """Explains what `with_other_weights` found, and what to do, beside an answer that has another subject."""
+        """Explains what `with_other_weights` found and what to do, as a note on an unrelated answer."""
         return self._models.changed.in_short(changed)
 
 
@@ -586,7 +586,7 @@ def _gate_scale(given: float | None, prompts: Sequence[str]) -> float:
 
 
 def _refuse_steering(gate_scale: float | None, budget_s: float | None) -> None:
-    """Raise ArgumentError for what says how to steer, where there is no focus."""
+    """Raise ArgumentError for options that need a focus, if there is none."""
     for name, value in (("gate_scale", gate_scale), ("budget_s", budget_s)):
         if value is not None:
             raise ArgumentError(name, value, "needs a focus: without one nothing is steered")

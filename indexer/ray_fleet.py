@@ -99,7 +99,7 @@ class Fleet:
             self.members.append(_Member(ray.remote(_Steerer).options(**options).remote()))
 
     def lose(self, member: _Member, error: Exception) -> None:
-        """A worker is no more; another starts."""
+        """A worker died; another starts."""
         import ray
 
         logger.warning("a worker died and is replaced; no photo is lost: %s", plain(error))

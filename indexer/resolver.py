@@ -72,7 +72,7 @@ class Resolver:
 
 
 def checked_scale(gate_scale: float) -> float:
-    """Raises ArgumentError for what is no finite number."""
+    """Raises ArgumentError unless the value is a finite number."""
     if not (isinstance(gate_scale, Real) and abs(gate_scale) < math.inf):
         raise ArgumentError("gate_scale", gate_scale, "must be a finite number, 1.0 is as trained")
     return gate_scale

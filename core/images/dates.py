@@ -60,7 +60,7 @@ class CaptureDate:
 
     @property
     def day(self) -> str:
-        """As `iso`, no longer than the day; of a change, this is said: "2019-05-17 (file)"."""
+        """`iso` to the day at most; a date of a change says so: "2019-05-17 (file)"."""
         kind = " (file)" if self.source == FILE_TIME else " (changed)" if self.is_change else ""
         return self.iso[:10] + kind
 
