@@ -219,6 +219,18 @@ def test_thumbnail_and_preview_are_jpegs_of_the_photo(
         assert max(green, blue) < 90
 
 
+def test_photos_of_a_folder_that_is_away_are_not_said_to_be_deleted(
+    client: TestClient, root: str, photos: Path
+) -> None:
+    (photos / "red.jpg").unlink()
+    hits = client.get(f"{root}/search", params={"focus": "the red thing"}).json()["hits"]
+    assert {Path(hit["path"]).stem for hit in hits if hit["is_gone"]} == {"red"}
+    assert not any(hit["is_away"] for hit in hits)
+    photos.rename(photos.with_name("elsewhere"))
+    hits = client.get(f"{root}/search", params={"focus": "the red thing"}).json()["hits"]
+    assert [(hit["is_gone"], hit["is_away"]) for hit in hits] == [(True, True)] * 6
+
+
 def test_of_a_photo_that_is_gone_the_thumbnail_is_shown(
     client: TestClient, root: str, ids: dict[str, str], photos: Path
 ) -> None:

@@ -112,6 +112,7 @@ class HitAnswer(PhotoRow):
     parts: list[PartAnswer]
     copies: list[str]
     is_gone: bool
+    is_away: bool = Field(False, description="whether it is gone because its photo folder is")
     is_changed: bool = Field(
         False, description="whether its file has another size or time than when it was indexed"
     )
@@ -194,6 +195,7 @@ def _hit(hit: Hit, photo: Photo, layer: str | None) -> HitAnswer:
         parts=[PartAnswer(prompt=part.prompt, score=part.score) for part in hit.parts],
         copies=[shown(hit.shown(path)) for path in hit.copies],
         is_gone=hit.is_gone,
+        is_away=hit.state == "away",
         is_changed=hit.is_changed,
         layer=layer,
     )

@@ -352,7 +352,7 @@ const dated = (row) => (row.date ? row.date.replace("T", " ").slice(0, 16) + (ro
 
 function newHit(row) {
   const open = (event) => openViewer(shown, Number(event.currentTarget.closest("li").dataset.number));
-  const gone = row.is_gone ? " (gone)" : row.is_changed ? " (changed)" : "";
+  const gone = row.is_away ? " (away)" : row.is_gone ? " (gone)" : row.is_changed ? " (changed)" : "";
   return element("li", { class: "hit" },
     element("button", { type: "button", onclick: open },
       element("span", { class: "shot" },
