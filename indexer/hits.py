@@ -169,7 +169,7 @@ class Searched:
         if self.unreadable:
             photos += f" ({self.unreadable:,} cannot be read)"
         if self.is_too_little:
-            return f"not enough yet for an order: {self.compared:,} of {photos} compared{under}"
+            return f"no ranking yet: {self.compared:,} of {photos} compared{under}"
         if self.missing:
             how = "" if self.probed is None else f" ({self._ivf})"
             likeliest = "the likeliest " if self.by_regions else ""

@@ -285,7 +285,7 @@ def test_without_regions_photos_of_all_folders_are_steered_and_too_few_are_not_r
     assert hits == []
     assert hits.searched.is_too_little
     assert (hits.searched.compared, hits.searched.of) == (12, 60)
-    said = "not enough yet for an order: 12 of 60 photos compared under this focus"
+    said = "no ranking yet: 12 of 60 photos compared under this focus"
     assert str(hits.searched) == said
     steered = Counter(Path(path).parent.name for path in embedded(library, "red"))
     assert set(steered) == set("012345")

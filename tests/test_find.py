@@ -309,7 +309,7 @@ def test_too_few_are_not_ranked_and_what_is_computed_is_kept(reds: indexed.Libra
     assert (hits, embedder.forward_passes) == ([], 47)
     assert hits.searched.is_too_little  # although it is known which are the likeliest by now
     assert (hits.searched.compared, hits.searched.of, hits.searched.is_exact) == (47, 64, False)
-    assert str(hits.searched) == "not enough yet for an order: 47 of 64 photos compared under this focus"
+    assert str(hits.searched) == "no ranking yet: 47 of 64 photos compared under this focus"
     hits = reds.find_any(red, lambda _: embedder, k=3, budget_s=1)
     assert (len(hits), embedder.forward_passes) == (3, 48)  # none twice
     assert hits.searched.by_regions
@@ -329,8 +329,7 @@ def test_a_small_gallery_needs_no_more_than_it_has(reds: indexed.Library, clock:
     hits = reds.find_any(red, lambda _: Careful(clock), budget_s=5, filters=trip)
     assert hits == []
     assert (
-        str(hits.searched)
-        == "not enough yet for an order: 5 of 8 photos that pass the filters compared under this focus"
+        str(hits.searched) == "no ranking yet: 5 of 8 photos that pass the filters compared under this focus"
     )
     hits = reds.find_any(red, lambda _: Careful(clock), budget_s=1, filters=trip)
     assert (len(hits), hits.searched.compared, hits.searched.of) == (6, 6, 8)
@@ -424,7 +423,7 @@ def test_too_few_photos_are_no_result_and_it_says_so(
     command = ("find", "bookshelf", "-k", "1", "--budget", "0.001ms")
     done = run(*command)
     assert (done.code, done.out) == (0, "")
-    said = r'not enough yet for an order: \d+ of 66 photos compared under this focus, by "bookshelf" \(model '
+    said = r'no ranking yet: \d+ of 66 photos compared under this focus, by "bookshelf" \(model '
     assert re.search(said, done.err)
     assert "the same command continues from here; a larger --budget gives it more time\n" in done.err
     assert re.search(r"\d+ photos have no vector yet; to compare all, add --exact or run: ", done.err)
@@ -441,7 +440,7 @@ def test_too_few_photos_are_no_result_and_it_says_so(
     assert (row["enough"], row["exact"], row["of"], row["prompt"]) == (False, False, 66, "bookshelf")
     assert 0 < row["compared"] < 50
     page = Path("page.html").read_text("utf-8")
-    assert f"not enough yet for an order: {row['compared']} of 66 photos compared under this focus" in page
+    assert f"no ranking yet: {row['compared']} of 66 photos compared under this focus" in page
     assert '<li class="hit">' not in page
     rows = [json.loads(line) for line in run(*command[:4], "--exact", "--json").out.splitlines()]
     assert [(row["exact"], row["compared"], row["of"]) for row in rows] == [(True, 66, 66)]

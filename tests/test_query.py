@@ -179,7 +179,7 @@ IVF = "IVF, 2 of 9 cells"
         ),
         (
             Searched((), 49, 900, Method.exact),
-            "not enough yet for an order: 49 of 900 photos compared under this focus",
+            "no ranking yet: 49 of 900 photos compared under this focus",
             False,
         ),
         (
