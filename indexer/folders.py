@@ -11,10 +11,15 @@ import os
 from collections.abc import Collection, Iterable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Literal
 
 from steersearch.core.errors import FolderError
 from steersearch.core.objects import ObjectPath, as_place, is_uri
 from steersearch.indexer.disks import Disk, disk_of, folder_on
+from steersearch.indexer.scan import changed_at
+
+# Of an indexed file: as it was; other size or time; deleted or moved; or its folder is, as with a disk that is away.
+FileState = Literal["", "changed", "gone", "away"]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -88,6 +93,19 @@ class Folders:
                 relative = file.relative_to(folder.path).as_posix()
                 return folder.prefix.rstrip("/") if relative == "." else folder.prefix + relative
         return None
+
+    def state_of(self, file: Path, indexed: tuple[int, int] | None) -> FileState:
+        """What has become of an indexed file; nobody asks a bucket for each.
+
+        indexed: its size in bytes and mtime_ns then; None: not known.
+        """
+        if isinstance(file, ObjectPath):
+            return ""
+        try:
+            status = os.stat(file)
+        except (OSError, ValueError):
+            return "away" if self.is_away(file) else "gone"
+        return "" if indexed in (None, (status.st_size, changed_at(status))) else "changed"
 
     def is_away(self, file: Path) -> bool:
         """Whether the photo folder of this file is not there."""

@@ -8,21 +8,19 @@ from dataclasses import dataclass, field
 from datetime import datetime
 from enum import Enum
 from pathlib import Path
-from typing import Literal
 
 from PIL import Image
 
 from steersearch.core.errors import ArgumentError
 from steersearch.core.images.dates import CaptureDate
-from steersearch.core.objects import ObjectPath
 from steersearch.core.vectors import Floats
 from steersearch.indexer.doubts import Doubt
+from steersearch.indexer.folders import FileState
 from steersearch.indexer.galleries import Galleries
 from steersearch.indexer.manifest import PromptIndex, UnsteeredIndex
 from steersearch.indexer.query_photo import AnyQuery
 from steersearch.indexer.query_terms import Focus, Sort, checked_sort
 from steersearch.indexer.region import Area
-from steersearch.indexer.scan import changed_at
 from steersearch.indexer.snapshot import Snapshot
 
 # How many randomly chosen photos have to be compared before they can be ranked:
@@ -333,31 +331,20 @@ class Hit:
         return self.searched.of
 
     @property
+    def state(self) -> FileState:
+        """See `Folders.state_of`."""
+        return self._own.folders.state_of(self.path, self.indexed)
+
+    @property
     def is_gone(self) -> bool:
         """Whether there is no file at `path` now: it was deleted, or its folder moved, since it was indexed."""
-        if isinstance(self.path, ObjectPath):  # which nobody asks for each hit
-            return False
-        return not os.path.exists(self.path)  # Path.exists raises OSError for a name that is too long
+        return self.state in ("gone", "away")
 
     @property
     def is_changed(self) -> bool:
         """Whether the file at `path` has another size or time than when it was indexed, so that it may show something
         else by now."""
-        if isinstance(self.path, ObjectPath) or self.indexed is None:
-            return False
-        try:
-            status = os.stat(self.path)
-        except OSError:
-            return False
-        return (status.st_size, changed_at(status)) != self.indexed
-
-    @property
-    def state(self) -> Literal["", "changed", "gone", "away"]:
-        """Whether it `is_changed` or `is_gone`; "away" if its photo folder is gone too, as a disk that is not mounted
-        takes it along."""
-        if not self.is_gone:
-            return "changed" if self.is_changed else ""
-        return "away" if self._own.folders.is_away(self.path) else "gone"
+        return self.state == "changed"
 
 
 class Hits(list[Hit]):

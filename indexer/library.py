@@ -24,6 +24,7 @@ from steersearch.indexer.care.remove import remove_library, remove_prompt_index,
 from steersearch.indexer.care.verify import Finding, Verification
 from steersearch.indexer.embedder import Embedder, OneModel, Provider
 from steersearch.indexer.filters import Filters
+from steersearch.indexer.folders import FileState
 from steersearch.indexer.galleries import Galleries
 from steersearch.indexer.hits import Hits
 from steersearch.indexer.library_folders import LibraryFolders
@@ -139,6 +140,10 @@ class Library:
     def file(self, stored: str) -> Path:
         """The file of a photo that the tables name by this path, see `folders.Folders`."""
         return self._folders.now / stored
+
+    def state_of(self, stored: str, indexed: tuple[int, int] | None) -> FileState:
+        """As `Folders.state_of`, of the photo that the tables name by this path."""
+        return self._folders.now.state_of(self.file(stored), indexed)
 
     @property
     def added(self) -> list[Path]:

@@ -231,6 +231,20 @@ def test_photos_of_a_folder_that_is_away_are_not_said_to_be_deleted(
     assert [(hit["is_gone"], hit["is_away"]) for hit in hits] == [(True, True)] * 6
 
 
+def test_photos_like_others_say_what_has_become_of_their_files(
+    client: TestClient, root: str, ids: dict[str, str], photos: Path
+) -> None:
+    def found(state: str) -> set[str]:
+        hits = client.post(f"{root}/like", json={"more": [ids["red"]]}).json()["hits"]
+        return {Path(hit["path"]).stem for hit in hits if hit[state]}
+
+    os.utime(photos / "blue.jpg", (1, 1))
+    (photos / "red.jpg").unlink()
+    assert (found("is_gone"), found("is_changed"), found("is_away")) == ({"red"}, {"blue"}, set())
+    photos.rename(photos.with_name("elsewhere"))
+    assert found("is_away") == found("is_gone") == set(ids)
+
+
 def test_of_a_photo_that_is_gone_the_thumbnail_is_shown(
     client: TestClient, root: str, ids: dict[str, str], photos: Path
 ) -> None:

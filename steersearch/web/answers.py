@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import math
+from typing import TypedDict
 
 from pydantic import BaseModel, Field
 
+from steersearch.indexer.folders import FileState
 from steersearch.indexer.hits import Hit, Hits
 from steersearch.indexer.manifest import PromptIndex, UnsteeredIndex
 from steersearch.indexer.query_terms import Focus
@@ -194,11 +196,21 @@ def _hit(hit: Hit, photo: Photo, layer: str | None) -> HitAnswer:
         z=None if math.isnan(hit.z) else hit.z,
         parts=[PartAnswer(prompt=part.prompt, score=part.score) for part in hit.parts],
         copies=[shown(hit.shown(path)) for path in hit.copies],
-        is_gone=hit.is_gone,
-        is_away=hit.state == "away",
-        is_changed=hit.is_changed,
+        **states(hit.state),
         layer=layer,
     )
+
+
+class States(TypedDict):
+    """The fields of a `HitAnswer` for what has become of its file."""
+
+    is_gone: bool
+    is_away: bool
+    is_changed: bool
+
+
+def states(state: FileState) -> States:
+    return States(is_gone=state in ("gone", "away"), is_away=state == "away", is_changed=state == "changed")
 
 
 def shown(path: str) -> str:

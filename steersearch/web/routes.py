@@ -24,8 +24,10 @@ from steersearch.api import Library
 from steersearch.core.errors import ArgumentError, SteerSearchError
 from steersearch.core.heatmaps import shared_vmax
 from steersearch.core.vectors import VectorSettings
+from steersearch.indexer.folders import FileState
 from steersearch.indexer.query_terms import Focus, as_focuses, parse_focus
 from steersearch.indexer.regions import patch_grid
+from steersearch.indexer.snapshot import Snapshot
 from steersearch.web.answers import (
     HitAnswer,
     LibraryAnswer,
@@ -36,6 +38,7 @@ from steersearch.web.answers import (
     SearchAnswer,
     SkipRow,
     shown,
+    states,
 )
 from steersearch.web.dial import Dial
 from steersearch.web.engine import Engine
@@ -43,7 +46,7 @@ from steersearch.web.gallery_map import Maps, Method
 from steersearch.web.heat import heat_layer, legend
 from steersearch.web.jobs import Job, Jobs
 from steersearch.web.likeness import rocchio
-from steersearch.web.photos import PREVIEW_SIDE, preview_of
+from steersearch.web.photos import PREVIEW_SIDE, Photo, preview_of
 from steersearch.web.problem import of_error
 from steersearch.web.searches import Cancelled, SearchRequest, rounds
 from steersearch.web.shelf import Shelf
@@ -588,7 +591,7 @@ def like(library: str, wanted: LikeRequest, server: At) -> SearchAnswer:
     cosines = rocchio(gallery, wanted.more, wanted.less)
     spread = float(cosines.std()) or 1.0
     best = np.argsort(-cosines, kind="stable")[: wanted.k].tolist()
-    rows = [(its_photos.photo(gallery.value("image_id", row)), float(cosines[row])) for row in best]
+    photos = its_photos.of([gallery.value("image_id", row) for row in best])
     known = set(gallery.table.column("image_id").to_pylist())
     chosen = " and ".join(
         f"{what} the mean of {_counted(ids, known)} chosen"
@@ -614,15 +617,21 @@ def like(library: str, wanted: LikeRequest, server: At) -> SearchAnswer:
             HitAnswer(
                 **PhotoRow.of(photo).model_dump(),
                 rank=rank,
-                score=score,
-                z=(score - float(cosines.mean())) / spread,
+                score=float(cosines[row]),
+                z=(float(cosines[row]) - float(cosines.mean())) / spread,
                 parts=[],
                 copies=[],
-                is_gone=False,
+                **states(_state(opened, photo, gallery, row)),
             )
-            for rank, (photo, score) in enumerate(rows, start=1)
+            for rank, (photo, row) in enumerate(zip(photos, best, strict=True), start=1)
         ],
     )
+
+
+def _state(library: Library, photo: Photo, gallery: Snapshot, row: int) -> FileState:
+    """What has become of the file of a photo. row: of the gallery, that of the photo or of a copy."""
+    path, size, mtime_ns = (gallery.value(column, row) for column in ("path", "size", "mtime_ns"))
+    return library.state_of(photo.path, (size, mtime_ns) if path == photo.path else None)
 
 
 def _counted(ids: Sequence[str], known: set[str]) -> str:
