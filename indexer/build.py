@@ -32,6 +32,7 @@ from steersearch.indexer.long_table import Rows
 from steersearch.indexer.manifest import (
     PromptIndex,
     UnsteeredIndex,
+    read_library,
     write_prompt_index,
     write_unsteered_index,
 )
@@ -397,13 +398,17 @@ class Build:
         """Delete the rows of removed files. Their vectors stay: a photo that returns costs no forward pass."""
         self._refuse_another_root()
         unusable = {skip.path for skip in self._scan.skips}
+        names = {folder.name for folder in self._folders.all}
+        # by other runs since this one listed the folders; their first rows may be known here
+        added = [folder for folder in read_library(self._place).folders if folder.name not in names]
         gone = IdMap()
 
         def vanished() -> Iterator[FileRecord]:
             for part in self._known.parts():
                 for row in part[self._scan.files.rows_of(self._known, part) < 0].tolist():
                     file = self._known[row]
-                    if file.path not in unusable and not self._scan.is_unseen(file.path):
+                    is_anothers = any(folder.owns(file.path) for folder in added)
+                    if not (is_anothers or file.path in unusable or self._scan.is_unseen(file.path)):
                         gone.count(file.image_id)
                         yield file
 

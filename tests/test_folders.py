@@ -6,9 +6,11 @@ import shutil
 from pathlib import Path
 
 import pytest
+from PIL import Image
 
 from steersearch.core.errors import ArgumentError, FolderError
 from steersearch.indexer import folders as photo_folders
+from steersearch.indexer.build import Build
 from steersearch.indexer.disks import Disk, disk_of, is_local, parse_mounts
 from steersearch.indexer.filters import Filters
 from steersearch.indexer.folders import PhotoFolder
@@ -218,3 +220,26 @@ def test_a_library_of_before_has_one_folder(library: Library, tmp_path: Path) ->
     assert read_library(library.place) == LibraryManifest(folders=(one,), schema_version=5)
     assert Library.open(library.place).index(never).reused == 1
     assert read_library(library.place).schema_version == SCHEMA_VERSION
+
+
+def test_a_folder_that_another_run_adds_meanwhile_loses_no_photo(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Its rows are there when this run recalls what the library holds, and its folder is none that this run listed."""
+    one, other = tmp_path / "one", tmp_path / "other"
+    for folder, level in ((one, 10), (other, 200)):
+        folder.mkdir()
+        Image.new("RGB", (8, 8), (level, 0, 0)).save(folder / "a.png")
+    place = tmp_path / "library"
+    Library.create(one, place).index(ToyEmbedder(), ["red"])
+    recall = Build._recall
+
+    def add_another(build: Build) -> None:
+        monkeypatch.setattr(Build, "_recall", recall)
+        Library.create(other, place).index(ToyEmbedder(), ["red"])
+        recall(build)
+
+    monkeypatch.setattr(Build, "_recall", add_another)
+    assert Library.open(place).index(ToyEmbedder(), ["red"]).removed == 0
+    counts = Library.open(place).index(ToyEmbedder(), ["red"])
+    assert (counts.files, counts.reused, counts.added) == (2, 2, 0)
