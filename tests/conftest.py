@@ -18,6 +18,7 @@ import pytest
 from hypothesis import HealthCheck, settings
 from PIL import Image
 
+from steersearch.core.prompts import Reading
 from steersearch.views.terminal import _PlainLine
 from tests.toy_embedder import Clock
 
@@ -134,12 +135,13 @@ class WordEncoder:
     def encode(self, prompts: Sequence[str]) -> object:
         from dataclasses import replace
 
-        from steersearch.core.prompts import Reading
         from steersearch.core.text import PromptFeatures
 
         found = PromptFeatures.from_numpy([np.stack([_word(w) for w in p.split()]) for p in prompts])
-        capitals = [tuple(word for word in prompt.split() if word.isupper()) for prompt in prompts]
-        return replace(found, readings=tuple(map(Reading, capitals)))
+        return replace(found, readings=tuple(map(self.read, prompts)))
+
+    def read(self, prompt: str) -> Reading:
+        return Reading(tuple(word for word in prompt.split() if word.isupper()))
 
 
 def _word(word: str) -> np.ndarray:

@@ -269,7 +269,7 @@ def test_where_no_row_can_be_used_that_is_an_error(
         list(feed.training(0, 2))
 
 
-def test_a_mask_too_small_for_the_size_is_reported(tmp_path: Path) -> None:
+def test_a_mask_too_small_and_an_unread_word_are_reported(tmp_path: Path) -> None:
     folder = tmp_path / "data"
     (folder / "photos").mkdir(parents=True)
     Image.new("RGB", (320, 320)).save(folder / "photos/one.png")
@@ -277,10 +277,12 @@ def test_a_mask_too_small_for_the_size_is_reported(tmp_path: Path) -> None:
     mask[0, 0] = True
     with FolderWriter(folder / "expressions.jsonl") as rows:
         rows.add("photos/one.png", "a speck", mask)
-        rows.add("photos/one.png", "b", ~mask)
+        rows.add("photos/one.png", "a B", ~mask)
     store = TextStore.open(tmp_path / "texts", "minilm")
     feed = SourceFeed([Folder(folder)], [Folder(folder)], store, PREPROCESS, PATCH, batch=1, seed=0)
-    feed.prepare()
+    assert feed.prepare() == [
+        '1 of 2 new expressions are not read whole, such as "a B": the model cannot read "B"'
+    ]
     assert sum(len(batch) for batch in feed.validation()) == 1
     assert feed.skipped == {"nothing of its mask is left at … × … pixels": 1}
 

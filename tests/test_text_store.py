@@ -89,6 +89,16 @@ def test_a_text_met_again_much_later_is_not_encoded_again(
         assert sorted(text[0] for text in encoded) == ["a", "b", "c", "d"]
 
 
+def test_new_texts_that_are_not_read_whole_are_counted_and_the_first_is_quoted(tmp_path: Path) -> None:
+    store = TextStore.open(tmp_path, "minilm")
+    long = "a cup, " * 300
+    remark = store.add(["a cup", "die Tasse \U0001f9cc", long, "\U0001f9cc"])
+    assert remark.startswith("3 of 4 new expressions are not read whole, such as ")
+    assert "\U0001f9cc" in remark
+    assert store.add(["a cup", "a spoon"]) == ""
+    assert store.features([long]).mask.sum() == 512
+
+
 def test_padding_to_a_given_length(store: TextStore) -> None:
     store.add(TEXTS)
     found = store.features(["b", "ab c"], length=40)

@@ -166,7 +166,8 @@ class Preparation:
         for source in validation:
             counted = min(len(source), data.validation_rows or len(source))
             self._say(f"{source.name}: validates on {counted:,} of {len(source):,} rows")
-        feed.prepare(self._progress)
+        for remark in feed.prepare(self._progress):
+            self._say(remark)
         return feed
 
     # ------------------------------------------------------------------------------------ the composed world

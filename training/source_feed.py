@@ -103,22 +103,26 @@ class SourceFeed:
         self.skipped: Counter[str] = Counter()  # number of unusable rows so far, by reason
         self._told: set[tuple[str, int]] = set()
 
-    def prepare(self, progress: Callable[[str, int, int], None] | None = None) -> None:
+    def prepare(self, progress: Callable[[str, int, int], None] | None = None) -> list[str]:
         """Encode missing expressions and fill the picture cache.
 
         progress: called with a name ("expressions", "pictures of NAME"), the number done and the number in all
         Call it in one process first, then in the others, which will find everything done.
+        Returns remarks on expressions that the text encoder does not read whole (`TextStore.add`).
         """
 
         def reporter(what: str) -> Callable[[int, int], None] | None:
             return None if progress is None else lambda done, total: progress(what, done, total)
 
-        self._store.add(_Expressions(self._training), reporter("expressions"))
-        self._store.add(_Expressions(self._validation), reporter("expressions to validate on"))
+        remarks = [
+            self._store.add(_Expressions(self._training), reporter("expressions")),
+            self._store.add(_Expressions(self._validation), reporter("expressions to validate on")),
+        ]
         for rows in (self._training, self._validation):
             for source, kept in zip(rows.sources, rows.caches, strict=True):
                 if kept is not None:
                     kept.fill(max(1, self._workers), reporter(f"pictures of {source.name}"))
+        return list(filter(None, remarks))
 
     def training(self, start: int, stop: int) -> Iterator[Batch]:
         """This rank's part of the batches of steps start..stop-1, shuffled and augmented.

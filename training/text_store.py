@@ -28,8 +28,9 @@ import torch
 from filelock import FileLock, Timeout
 
 from steersearch.core import hub
-from steersearch.core.errors import DataError
+from steersearch.core.errors import DataError, PromptError
 from steersearch.core.files import never_a_link, read_json, require_regular, write_atomically
+from steersearch.core.prompts import quoted
 from steersearch.core.text import MAX_TOKENS, PromptFeatures, TextEncoder, check_prompts, load_text_encoder
 
 TEXTS_AT_ONCE = 2048  # looked up together, and sorted by length for encoding
@@ -93,13 +94,15 @@ class TextStore:
             reason = f"damaged (its tokens are {self._dim} wide, the encoder's {dim}); delete it, it will be rebuilt"
             raise DataError(self.folder, reason)
 
-    def add(self, texts: Iterable[str], progress: Callable[[int, int], None] | None = None) -> None:
+    def add(self, texts: Iterable[str], progress: Callable[[int, int], None] | None = None) -> str:
         """Encode the missing texts, on a GPU if there is one, and store them.
 
         progress: called with the number of texts processed and in all (0 if unknown)
+        Returns a remark if the text encoder does not read all of these texts whole, else "".
         Raises PromptError for an empty text, DataError, OSError.
         """
         self._look()
+        partly = _PartlyRead()
         total, done = len(texts) if isinstance(texts, Sized) else 0, 0
         remaining = iter(texts)
         writer: _Writer | None = None
@@ -107,6 +110,7 @@ class TextStore:
             while chunk := list(islice(remaining, TEXTS_AT_ONCE)):
                 for batch in self._new(chunk, writer):
                     tokens = self._encode(batch)
+                    partly.look(batch, self._loaded())
                     if writer is None:
                         writer = _Writer(self.folder, self._settled(tokens[0].shape[1]), self._tokens)
                     writer.append(batch, tokens)
@@ -118,6 +122,7 @@ class TextStore:
                 writer.close()
                 self._look()
             self._encoder = None  # RoBERTa-large is 1.4 GB
+        return partly.remark()
 
     def features(self, texts: Sequence[str], length: int | None = None) -> PromptFeatures:
         """Tokens of the texts, (B, L, Dt) float32, padded with zeros to `length`, or else to the longest.
@@ -185,18 +190,44 @@ class TextStore:
         new = sorted((text for text, there in zip(unique, known, strict=True) if not there), key=len)
         yield from (new[i : i + TEXTS_IN_BATCH] for i in range(0, len(new), TEXTS_IN_BATCH))
 
-    def _encode(self, texts: Sequence[str]) -> list[Tokens]:
+    def _loaded(self) -> TextEncoder:
         if self._encoder is None:
             self._encoder = load_text_encoder(self.text_encoder)
             if self.layers >= 0:
                 self._encoder.cut(self.layers)
             self._encoder.to("cuda" if torch.cuda.is_available() else "cpu")
+        return self._encoder
+
+    def _encode(self, texts: Sequence[str]) -> list[Tokens]:
         with np.errstate(over="ignore"):
-            rows: list[Tokens] = [row.astype(self._tokens) for row in self._encoder.encode(texts).numpy()]
+            rows: list[Tokens] = [row.astype(self._tokens) for row in self._loaded().encode(texts).numpy()]
         for text, row in zip(texts, rows, strict=True):
             if not np.isfinite(row).all():
                 raise DataError(self.folder, f'the tokens of "{text}" are not finite in {self._tokens}')
         return rows
+
+
+class _PartlyRead:
+    """Counts new texts that a text encoder does not read whole, and keeps the first remark."""
+
+    def __init__(self) -> None:
+        self._new, self._count, self._first = 0, 0, ""
+
+    def look(self, texts: Sequence[str], encoder: TextEncoder) -> None:
+        for text in texts:
+            try:
+                remarks = encoder.read(text).remarks()
+            except PromptError as error:  # no word of it
+                remarks = [str(error)]
+            self._new += 1
+            self._count += bool(remarks)
+            if remarks and not self._first:
+                self._first = f"{quoted(text)}: {remarks[0]}"
+
+    def remark(self) -> str:
+        if not self._count:
+            return ""
+        return f"{self._count:,} of {self._new:,} new expressions are not read whole, such as {self._first}"
 
 
 class _Part:
