@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import shutil
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
 from importlib.util import find_spec
 from pathlib import Path
 
@@ -61,15 +62,17 @@ def photographs(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder
 
 
-@pytest.fixture
-def network(monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.fixture(autouse=True, scope="module")
+def network() -> Iterator[None]:
     """In the place of the published weights, which are 25 MB of another package."""
     torch.manual_seed(0)
     found = (
         EfficientNetLite2().eval().requires_grad_(False),
         Classifier(torch.randn(1000, DEEP) * 0.1, torch.zeros(1000)),
     )
-    monkeypatch.setattr(preparation, "load_network", lambda packages, say: found)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(preparation, "load_network", lambda packages, say: found)
+        yield
 
 
 def recipe(photographs: Path, *settings: str) -> Recipe:
@@ -82,30 +85,43 @@ def weights(file: Path) -> dict[str, Tensor]:
     return load_file(file, device="cpu").state_dict()
 
 
+@dataclass(frozen=True)
+class Trained:
+    """An uninterrupted run: its folder, its model's file, and what it said."""
+
+    folder: Path
+    file: Path
+    said: list[str]
+
+
+@pytest.fixture(scope="module")
+def trained(photographs: Path, tmp_path_factory: pytest.TempPathFactory) -> Trained:
+    folder, said = tmp_path_factory.mktemp("trained") / "run", []
+    file = train_recipe(recipe(photographs), folder, resume=False, device="cpu", say=said.append)
+    return Trained(folder, file, said)
+
+
 @pytest.mark.slow
-@pytest.mark.usefixtures("network")
-def test_a_model_on_photographs_from_nothing(photographs: Path, tmp_path: Path) -> None:
-    said: list[str] = []
-    file = train_recipe(recipe(photographs), tmp_path / "run", resume=False, device="cpu", say=said.append)
-    model = Predictor.from_pretrained(file)
+def test_a_model_on_photographs_from_nothing(trained: Trained) -> None:
+    model = Predictor.from_pretrained(trained.file)
     assert model.model.config.vit is not None
     assert model.model.config.vit.cnn == "efficientnet-lite2"
     assert model.grid == (6, 6)
     photo = Image.fromarray(np.random.default_rng(0).integers(0, 255, (60, 90, 3), np.uint8))
     assert not np.allclose(model.embed([photo], "the mug"), model.embed([photo], None), atol=1e-3)
-    trained = [line["values"] for line in read_journal(tmp_path / "run") if line["kind"] == "train"]
-    assert {"segmentation", "alone_cls", "alone_focus", "alignment"} <= set(trained[-1])
-    assert (tmp_path / "run/report.html").is_file()
+    values = [line["values"] for line in read_journal(trained.folder) if line["kind"] == "train"]
+    assert {"segmentation", "alone_cls", "alone_focus", "alignment"} <= set(values[-1])
+    assert (trained.folder / "report.html").is_file()
     for stage in ("distillation: step 3 of 3", "alignment: step 3 of 3"):
-        assert any(line.startswith(stage) for line in said)
+        assert any(line.startswith(stage) for line in trained.said)
 
 
 @pytest.mark.slow
-@pytest.mark.usefixtures("network")
-def test_a_run_that_was_stopped_goes_on_to_the_same_weights(photographs: Path, tmp_path: Path) -> None:
+def test_a_run_that_was_stopped_goes_on_to_the_same_weights(
+    photographs: Path, trained: Trained, tmp_path: Path
+) -> None:
     """Stopped in each of its stages."""
     settings = recipe(photographs)
-    whole = train_recipe(settings, tmp_path / "whole", resume=False, device="cpu", say=lambda line: None)
     stops = iter(["backbone: training", "distillation: step 3", "words: ", "alignment: step 3", "step 2"])
     stop = next(stops)
 
@@ -121,14 +137,13 @@ def test_a_run_that_was_stopped_goes_on_to_the_same_weights(photographs: Path, t
         except KeyboardInterrupt:
             continue
     cut = train_recipe(settings, tmp_path / "cut", resume=True, device="cpu", say=ask)
-    for name, value in weights(whole).items():
+    for name, value in weights(trained.file).items():
         assert torch.equal(value, weights(cut)[name]), name
 
 
 @pytest.mark.slow
-@pytest.mark.usefixtures("network")
 def test_a_run_makes_the_photographs_itself(
-    photographs: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    photographs: Path, trained: Trained, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Stopped while it does, and moved afterwards: the recipe names no folder, so it goes on all the same."""
     monkeypatch.setattr(run, "missing_for_folder", lambda folder: [])
@@ -159,15 +174,11 @@ def test_a_run_makes_the_photographs_itself(
         train_recipe(unnamed, tmp_path / "run", resume=True, device="cpu", say=stop_at_words)
     (tmp_path / "run").rename(tmp_path / "moved")
     made = train_recipe(unnamed, tmp_path / "moved", resume=True, device="cpu", say=lambda line: None)
-    named = train_recipe(
-        recipe(photographs), tmp_path / "named", resume=False, device="cpu", say=lambda line: None
-    )
-    for name, value in weights(named).items():
+    for name, value in weights(trained.file).items():
         assert torch.equal(value, weights(made)[name]), name
 
 
 @pytest.mark.slow
-@pytest.mark.usefixtures("network")
 def test_a_steering_without_a_teacher_has_no_words_before_it_nor_beside_it(
     photographs: Path, tmp_path: Path
 ) -> None:
