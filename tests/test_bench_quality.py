@@ -299,8 +299,9 @@ def test_the_segmented_part_of_the_stand_in() -> None:
     assert frozenset(np.unique(labels).tolist()) - {0} == data.memory[0].present
 
 
-@pytest.mark.slow
-def test_the_stand_in() -> None:
+def test_the_stand_in(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(quality_world, "PROBE_LOOKS", dict.fromkeys(quality_world.PROBE_LOOKS, 1))
+    monkeypatch.setattr(quality_world, "SIDE", 32)
     data = quality_world.build(2)
     assert [(one.name, len(one.train), len(one.test)) for one in data.labelled] == [
         ("scenes", 2, 2),
