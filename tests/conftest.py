@@ -34,7 +34,7 @@ COLOURS = {
 settings.register_profile(
     "quick", deadline=None, derandomize=True, max_examples=25, suppress_health_check=list(HealthCheck)
 )
-settings.register_profile("thorough", settings.get_profile("quick"), derandomize=False, max_examples=100)
+settings.register_profile("thorough", settings.get_profile("quick"), derandomize=False, max_examples=50)
 settings.load_profile("quick")
 
 # A shell starts what it puts in the background with SIGINT ignored, and processes of the tests would inherit that.
