@@ -13,7 +13,7 @@ from steersearch.benchmarks.engineering.speed import Settings, named_model
 def test_ratios_follow_from_the_seconds() -> None:
     record = measure("mini", 6, 2, "0.2 MP")
     assert record.settings["photos"] == 6
-    assert [row["regions"] for row in record.rows] == [False, True]
+    assert [(row["prompts"], row["regions"]) for row in record.rows] == [(1, False), (1, True), (0, True)]
     for row in record.rows:
         stages, reading = row["ms_per_photo"], row["reading_processor_ms_per_photo"]
         assert 0 < row["ratio_range"][0] <= row["ratio"] <= row["ratio_range"][1]

@@ -2,10 +2,10 @@
 
 python -m steersearch.benchmarks.engineering.pipeline --save
 
-The two take turns in this process: a folder of new photos is indexed under one prompt into a new library, then the
-model gets as many decoded and preprocessed pictures in batches of the same size. The photos are a few drawn scenes with
-grain; a comment makes each file's content unique. Wall and processor time are compared. On a CPU the model shares the
-cores with the threads that read; `ratio_bound` is the ratio that this leaves.
+The two take turns in this process: a folder of new photos is indexed into a new library with a prompt, regions or both;
+then the model gets as many decoded and preprocessed pictures in batches of the same size. The photos are a few drawn
+scenes with grain; a comment makes each file's content unique. Wall and processor time are compared. On a CPU the model
+shares the cores with the threads that read; `ratio_bound` is the ratio that this leaves.
 """
 
 from __future__ import annotations
@@ -15,7 +15,9 @@ import io
 import os
 import tempfile
 import time
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -36,6 +38,7 @@ from steersearch.training.world.scenes import FAMILIES, draw_scene
 
 MODELS = ("mini", "dinov2-small", "dinov2-base")  # all but the mini with random weights
 PROMPT = "the red mug"
+CASES = (((PROMPT,), False), ((PROMPT,), True), ((), True))  # prompts, and whether with regions
 SIZES = {"12 MP": (4000, 3000), "0.2 MP": (512, 384)}
 _SCENES = 6
 
@@ -81,26 +84,35 @@ def _decoded(content: bytes) -> Image.Image:
         return image.convert("RGB")
 
 
-def run_model(embedder: Predictor, pictures: Floats, number: int, features: Floats, frozen: bool) -> None:
+def run_model(
+    embedder: Predictor, pictures: Floats, number: int, features: Sequence[Floats], unsteered: bool
+) -> None:
     """Run `number` pictures through the model, in its own batches."""
     for start in range(0, number, embedder.batch_size):
         chosen = np.arange(start, min(start + embedder.batch_size, number)) % len(pictures)
-        if frozen:
-            embedder.embed_with_unsteered(pictures[chosen], [features], 1.0)
+        if unsteered:
+            embedder.embed_with_unsteered(pictures[chosen], features, 1.0)
         else:
-            embedder.embed_pixels(pictures[chosen], [features], 1.0)
+            embedder.embed_pixels(pictures[chosen], features, 1.0)
 
 
 def one_round(
-    embedder: Predictor, contents: list[bytes], pictures: Floats, number: int, salt: str, regions: bool
+    embedder: Predictor,
+    contents: list[bytes],
+    pictures: Floats,
+    number: int,
+    salt: str,
+    *,
+    prompts: Sequence[str],
+    regions: bool,
 ) -> Round:
     """Index `number` new photos, then give the model as many decoded ones."""
-    features = embedder.encode_prompt(PROMPT).tokens
+    features = [embedder.encode_prompt(prompt).tokens for prompt in prompts]
     with tempfile.TemporaryDirectory() as work:
         write_photos(Path(work) / "photos", contents, number, salt)
         library = Library.create(Path(work) / "photos", embedder, Path(work) / "library")
         began, processor = time.monotonic(), time.process_time()
-        counts = library.index([PROMPT], regions=regions)
+        counts = library.index(prompts, regions=regions)
         index_seconds, index_processor = time.monotonic() - began, time.process_time() - processor
         assert counts.added == number, counts
     began, processor = time.monotonic(), time.process_time()
@@ -159,12 +171,12 @@ def measure(
         images = [_decoded(content) for content in contents]
         pictures = np.stack([embedder.preprocess(image) for image in images])
         cost = round(reading_cost(embedder, contents), 2)
-        for regions in (False, True):
-            one_round(embedder, contents, pictures, min(each, 16), "warm", regions)
-            turns = [
-                one_round(embedder, contents, pictures, each, f"{turn}", regions) for turn in range(rounds)
-            ]
-            rows.append(_row(name, regions, each, turns, cost))
+        for prompts, regions in CASES:
+            run = partial(one_round, embedder, contents, pictures, prompts=prompts, regions=regions)
+            run(min(each, 16), "warm")
+            turns = [run(each, f"{turn}") for turn in range(rounds)]
+            case = {"photos": name, "prompts": len(prompts), "regions": regions}
+            rows.append(case | _row(each, turns, cost))
     for row in rows:
         if not row["regions"]:
             metrics[f"{row['photos']}: index / model"] = row["ratio"]
@@ -172,7 +184,6 @@ def measure(
     settings = {
         "photos": each * rounds,
         "rounds": rounds,
-        "prompts": 1,
         "view": embedder.preprocess.mode,
         "pictures": f"{_SCENES} drawn scenes with grain, JPEG quality 90",
         "sizes": SIZES,
@@ -188,7 +199,7 @@ def measure(
     )
 
 
-def _row(name: str, regions: bool, each: int, turns: list[Round], reading: float) -> dict[str, Any]:
+def _row(each: int, turns: list[Round], reading: float) -> dict[str, Any]:
     """Throughput of index over that of the model, its range over the turns, and the stages in ms per photo.
 
     reading: processor milliseconds a photo on an idle machine.  ratio_bound: the ratio with all cores busy, if only the
@@ -201,8 +212,6 @@ def _row(name: str, regions: bool, each: int, turns: list[Round], reading: float
         for stage in Round.__dataclass_fields__
     }
     return {
-        "photos": name,
-        "regions": regions,
         "ratio": round(clock[len(clock) // 2], 3),
         "ratio_range": [round(clock[0], 3), round(clock[-1], 3)],
         "ratio_processor": round(processor[len(processor) // 2], 3),
