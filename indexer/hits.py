@@ -335,6 +335,10 @@ class Hit:
         """See `Folders.state_of`."""
         return self._own.folders.state_of(self.path, self.indexed)
 
+    def state_of_copy(self, copy: Path) -> FileState:
+        """As `state`, of one of `copies`, but for its changes, which are not known."""
+        return self._own.folders.state_of(copy, None)
+
     @property
     def is_gone(self) -> bool:
         """Whether there is no file at `path` now: it was deleted, or its folder moved, since it was indexed."""

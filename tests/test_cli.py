@@ -645,6 +645,24 @@ def test_copies_are_folded_and_named(run: Run, indexed: Path) -> None:
         assert '"copies"' not in run(*command, "--json").out
 
 
+def test_copies_that_are_gone_are_named_so(run: Run, indexed: Path) -> None:
+    for name in ("red again.jpg", "red once more.jpg"):
+        shutil.copy(indexed / "red.jpg", indexed / name)
+    run("index", indexed)
+    command = ("find", PROMPT, "--collapse")
+    hits = map(json.loads, run(*command, "--json").out.splitlines())
+    lost, kept = next(hit["copies"] for hit in hits if "copies" in hit)
+    Path(lost).unlink()
+    found = next(hit for hit in map(json.loads, run(*command, "--json").out.splitlines()) if "copies" in hit)
+    assert (found["copies"], found["copies_gone"]) == ([lost, kept], [lost])
+    lines = run(*command, "--html", "page.html").out.splitlines()
+    assert [line.split("/")[-1] for line in lines if " = " in line] == [
+        f"{Path(lost).name} (gone)",
+        Path(kept).name,
+    ]
+    assert f">also {Path(lost).name} (gone), {Path(kept).name}</div>" in Path("page.html").read_text()
+
+
 def test_a_focus_that_was_not_indexed_is_guessed_where_the_photos_are_gone(run: Run, indexed: Path) -> None:
     shutil.copy(indexed / "red.jpg", "elsewhere.jpg")
     shutil.move(indexed, "away")

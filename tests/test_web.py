@@ -231,6 +231,22 @@ def test_photos_of_a_folder_that_is_away_are_not_said_to_be_deleted(
     assert [(hit["is_gone"], hit["is_away"]) for hit in hits] == [(True, True)] * 6
 
 
+def test_copies_say_that_they_are_gone(client: TestClient, root: str, photos: Path, library: Library) -> None:
+    for name in ("red again.jpg", "red once more.jpg"):
+        shutil.copy(photos / "red.jpg", photos / name)
+    library.index()
+
+    def found() -> tuple[list[str], list[str]]:
+        asked = {"focus": "the red thing", "collapse": True}
+        hits = client.get(f"{root}/search", params=asked).json()["hits"]
+        return next((hit["copies"], hit["copies_gone"]) for hit in hits if hit["copies"])
+
+    copies, gone = found()
+    assert (len(copies), gone) == (2, [])
+    (photos / Path(copies[0]).name).unlink()
+    assert found() == (copies, copies[:1])
+
+
 def test_photos_like_others_say_what_has_become_of_their_files(
     client: TestClient, root: str, ids: dict[str, str], photos: Path
 ) -> None:

@@ -190,7 +190,10 @@ def _heatmaps(hit: Hit, focuses: Sequence[Focus]) -> list[Heatmap]:
 
 
 def _shown_hit(hit: Hit, focuses: Sequence[Focus], folder: Path, *, by_month: bool) -> ShownHit:
-    copies = [escaped(hit.shown(path)) for path in hit.copies]
+    copies = []
+    for path in hit.copies:
+        state = hit.state_of_copy(path)
+        copies.append(escaped(hit.shown(path)) + (f" ({state})" if state else ""))
     notes = ([hit.state] if hit.state else []) + ([f"also {', '.join(copies)}"] if copies else [])
     image, heatmaps = hit.photo_within(PHOTO_SIDE), _heatmaps(hit, focuses)
     indexes: list[PromptIndex | UnsteeredIndex] = [focus.index for focus in focuses]

@@ -28,6 +28,7 @@ if TYPE_CHECKING:
 
     from steersearch.core.prompts import Reading
     from steersearch.indexer.build import Counts
+    from steersearch.indexer.folders import FileState
     from steersearch.indexer.hits import Hit, Hits, Searched
     from steersearch.indexer.library_info import Coverage, LibraryInfo
     from steersearch.indexer.manifest import PromptIndex
@@ -442,17 +443,24 @@ def _with_paths(rows: Sequence[tuple[str, ...]], found: Sequence[Hit]) -> list[t
     """Rows with the paths of their hits, and below each the copies folded into it."""
     whole = []
     for row, hit in zip(rows, found, strict=True):
-        whole.append((*row, readable(hit.path) + (f" ({hit.state})" if hit.state else "")))
-        whole += [(*("" for _ in row), f"= {readable(path)}") for path in hit.copies]
+        whole.append((*row, _with_state(readable(hit.path), hit.state)))
+        copies = (_with_state(f"= {readable(path)}", hit.state_of_copy(path)) for path in hit.copies)
+        whole += [(*("" for _ in row), copy) for copy in copies]
     return whole
 
 
+def _with_state(path: str, state: FileState) -> str:
+    return f"{path} ({state})" if state else path
+
+
 def _also(hit: Hit) -> dict[str, Any]:
-    """The date and its source; copies only for hits that have some, `away`, `gone` and `changed` only if true."""
+    """The date and its source; copies, and which are gone, only where there are some; `away`, `gone` and `changed` only
+    if true."""
     date = {"taken_at": hit.date and hit.date.iso, "taken_at_source": hit.taken_at_source}
-    copies = {"copies": [os.fspath(path) for path in hit.copies]} if hit.copies else {}
+    copies = {"copies": hit.copies, "copies_gone": [path for path in hit.copies if hit.state_of_copy(path)]}
+    named = {key: list(map(os.fspath, paths)) for key, paths in copies.items() if paths}
     state = dict.fromkeys({"away": ("gone", "away"), "": ()}.get(hit.state, (hit.state,)), True)
-    return {**date, **copies, **state}
+    return {**date, **named, **state}
 
 
 def _paths_remark(found: Sequence[Hit], form: Form) -> None:

@@ -113,6 +113,7 @@ class HitAnswer(PhotoRow):
     z: float | None
     parts: list[PartAnswer]
     copies: list[str]
+    copies_gone: list[str] = Field([], description="those of `copies` whose files are gone")
     is_gone: bool
     is_away: bool = Field(False, description="whether it is gone because its photo folder is")
     is_changed: bool = Field(
@@ -196,6 +197,7 @@ def _hit(hit: Hit, photo: Photo, layer: str | None) -> HitAnswer:
         z=None if math.isnan(hit.z) else hit.z,
         parts=[PartAnswer(prompt=part.prompt, score=part.score) for part in hit.parts],
         copies=[shown(hit.shown(path)) for path in hit.copies],
+        copies_gone=[shown(hit.shown(path)) for path in hit.copies if hit.state_of_copy(path)],
         **states(hit.state),
         layer=layer,
     )

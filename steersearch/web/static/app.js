@@ -420,7 +420,7 @@ function openViewer(rows, number) {
   const parts = hasHeat() && row.parts?.length ? answer.focuses.map((focus, i) => [`${focus.prompt}: ${row.parts[i].score.toFixed(3)}`, heatUrl(row, i)]) : [];
   if (row.layer) parts.push(["where it matches the marked part", matchLayer(row)]);
   showShots((parts.length ? parts : [[null, null]]).map(([caption, heat]) => [src, row.path, caption, heat]));
-  const facts = [`${row.width} × ${row.height}`, row.date && `${row.date.replace("T", " ")} (${row.date_source})`, row.rank && `rank ${row.rank}`, row.score != null && `score ${row.score.toFixed(4)}`, row.z != null && `${row.z.toFixed(1)} standard deviations above the mean`, row.copies?.length && `copies: ${row.copies.join(", ")}`];
+  const facts = [`${row.width} × ${row.height}`, row.date && `${row.date.replace("T", " ")} (${row.date_source})`, row.rank && `rank ${row.rank}`, row.score != null && `score ${row.score.toFixed(4)}`, row.z != null && `${row.z.toFixed(1)} standard deviations above the mean`, row.copies?.length && `copies: ${row.copies.map((copy) => copy + (row.copies_gone.includes(copy) ? " (gone)" : "")).join(", ")}`];
   $("viewer-facts").textContent = facts.filter(Boolean).join(" · ");
   for (const name of ["like", "previous", "next"]) $(`viewer-${name}`).hidden = false;
   $("viewer-previous").disabled = number === 0; $("viewer-next").disabled = number === rows.length - 1;
