@@ -97,7 +97,7 @@ def test_the_table_names_the_variants_and_their_ratios(capsys: pytest.CaptureFix
     assert "2e-06" in shown.err
 
 
-@pytest.mark.slow
+@pytest.mark.soak
 def test_a_released_model_at_its_real_size(run: Run) -> None:
     done = run("bench", "speed", "--model", "dinov2-small", "--batch-size", 1, "--repeats", 1, "--json")
     assert done.code == 0, done.err

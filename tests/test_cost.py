@@ -6,6 +6,7 @@ import json
 import math
 import shutil
 from dataclasses import asdict, replace
+from functools import partial
 from pathlib import Path
 
 import pytest
@@ -16,7 +17,7 @@ from typer.testing import CliRunner
 
 import steersearch
 from steersearch.api import Library
-from steersearch.benchmarks.engineering import cost
+from steersearch.benchmarks.engineering import cost, pace
 from steersearch.benchmarks.engineering.cost import GIB, HARDWARE, Hardware, Job, Pace, Reading, cost_of
 from steersearch.benchmarks.engineering.speed import Settings, named_model
 from steersearch.benchmarks.harness.record import RESULTS, Record
@@ -244,7 +245,8 @@ def test_a_job_of_nothing_is_refused() -> None:
 
 
 @pytest.mark.slow
-def test_this_machine_is_measured_where_no_other_is_named() -> None:
+def test_this_machine_is_measured_where_no_other_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(pace, "this_machine", partial(pace.this_machine, rounds=1))
     done = plan("--photos", "5000", "--json")
     found = json.loads(done.stdout)
     assert (found["hardware"], found["source"], found["guessed"]) == ("here", "measured now", "")

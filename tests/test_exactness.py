@@ -202,7 +202,7 @@ def test_dinov2(size: str, use_ffn: bool) -> None:
     check_model(random_model(trunk, use_ffn=use_ffn), num_heads, gate_scales=(0.6, 1.7))
 
 
-@pytest.mark.slow
+@pytest.mark.soak
 @pytest.mark.parametrize("use_ffn", [False, True])
 def test_dinov2_large(use_ffn: bool) -> None:
     trunk, num_heads = DINOV2["large"]

@@ -21,7 +21,7 @@ def own_memory(folder: Path, files: int) -> float:
     return float(found["own"])
 
 
-@pytest.mark.slow
+@pytest.mark.soak
 def test_a_file_takes_little_memory(tmp_path: Path) -> None:
     few, many = own_memory(tmp_path / "few", FEW), own_memory(tmp_path / "many", MANY)
     assert (many - few) / (MANY - FEW) < MOST

@@ -121,8 +121,8 @@ def problems(place: ObjectPath) -> list[Finding]:
     [
         ("images.lance/data/", False),
         ("images.lance/data/", True),
-        ("lance/prompt_red", True),
-        ("thumbnails.lance/data/", True),
+        pytest.param("lance/prompt_red", True, marks=pytest.mark.soak),
+        pytest.param("thumbnails.lance/data/", True, marks=pytest.mark.soak),
     ],
 )
 def test_a_writer_that_is_stopped_while_it_commits_corrupts_nothing(
